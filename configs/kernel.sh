@@ -1,0 +1,80 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Build a kernel and its modules from a kernel tree with the configuration that
+# the fragments ask for, and make sure that it got all of it.
+
+set -euo pipefail
+
+usage() {
+	cat <<-END
+	Usage: configs/kernel.sh TREE OUT FRAGMENT... [-- MAKE-ARGUMENT...]
+
+	  TREE      kernel tree, left clean
+	  OUT       O= directory; the modules are collected in OUT/ko
+	  FRAGMENT  configuration files, merged over allnoconfig
+	END
+}
+
+# Fail and name the options that Kconfig did not let through.
+check_config() {
+	local wanted=$1 config=$2 missing
+
+	missing=$(grep -vxFf "$config" "$wanted" | grep -E '^(CONFIG_|# CONFIG_.* is not set$)' || true)
+	# An option that is not visible is off as well.
+	missing=$(while read -r line; do
+		case $line in
+		"# CONFIG_"*)
+			line=${line#"# "}
+			grep -q "^${line%% *}=" "$config" && echo "$line"
+			;;
+		?*) echo "$line" ;;
+		esac
+	done <<<"$missing" || true)
+	if [[ -n $missing ]]; then
+		echo "kernel: these options did not make it into $config:" >&2
+		echo "$missing" >&2
+		echo "Give each its dependencies in configs/, or drop it." >&2
+		exit 1
+	fi
+}
+
+configure() {
+	local tree=$1 out=$2
+
+	if cmp -s "$out/wanted.config.new" "$out/wanted.config"; then
+		return
+	fi
+	make -s -C "$tree" O="$out" KCONFIG_ALLCONFIG="$out/wanted.config.new" allnoconfig
+	check_config "$out/wanted.config.new" "$out/.config"
+	mv "$out/wanted.config.new" "$out/wanted.config"
+}
+
+main() {
+	local tree out name
+	local -a fragments=()
+
+	if (($# < 3)); then
+		usage >&2
+		exit 2
+	fi
+	tree=$(realpath "$1")
+	mkdir -p "$2/ko"
+	out=$(realpath "$2")
+	shift 2
+	while (($#)) && [[ $1 != -- ]]; do
+		fragments+=("$1")
+		shift
+	done
+	shift || true
+	name=${out##*-}
+
+	exec 9>"$out/lock"
+	flock 9
+	cat "${fragments[@]}" >"$out/wanted.config.new"
+	configure "$tree" "$out"
+	make -s -C "$tree" O="$out" LOCALVERSION="-$name" "$@" bzImage modules
+	find "$out" -path "$out/ko" -prune -o -name '*.ko' -exec cp -u -t "$out/ko" {} +
+}
+
+main "$@"
