@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * guest_memfd as seen by KVM's common code and by the architectures.
+ *
+ * KVM's core creates files, binds memslots to them and asks them for pfns; an
+ * architecture is told when a page becomes a guest's and when it stops being
+ * one.  Everything else is private to virt/kvm/guest_memfd/.
+ */
+#ifndef __LINUX_KVM_GMEM_H
+#define __LINUX_KVM_GMEM_H
+
+#include <linux/kvm_types.h>
+#include <linux/list.h>
+#include <linux/spinlock.h>
+
+struct kvm;
+struct kvm_create_guest_memfd;
+struct kvm_memory_attributes;
+struct kvm_memory_slot;
+struct module;
+
+/**
+ * struct kvm_gmem_vm - a VM's views of guest_memfd memory
+ * @views: every &struct gmem_file that belongs to the VM
+ * @lock: protects @views; a leaf
+ */
+struct kvm_gmem_vm {
+	struct list_head views;
+	/* protects views; a leaf */
+	spinlock_t lock;
+};
+
+/**
+ * struct kvm_gmem_source - one page of initial guest contents
+ * @data: kernel buffer of PAGE_SIZE bytes with a copy of the user's page
+ * @copy_back: set by a failing callback that has put something into @data
+ *	       which the user is to read, in place of what was there
+ */
+struct kvm_gmem_source {
+	void *data;
+	bool copy_back;
+};
+
+/*
+ * Turn the page at @pfn, that will back @gfn, into initial guest memory.
+ * @src is NULL if the guest is to find zeroes, which the page then holds.
+ */
+typedef int (*kvm_gmem_populate_cb)(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+				    struct kvm_gmem_source *src, void *opaque);
+
+#ifdef CONFIG_KVM_PRIVATE_MEM
+int kvm_gmem_init(struct module *module);
+void kvm_gmem_exit(void);
+void kvm_gmem_init_vm(struct kvm *kvm);
+void kvm_gmem_destroy_vm(struct kvm *kvm);
+
+int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args);
+int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
+		  unsigned int fd, u64 offset);
+void kvm_gmem_bind_commit(struct kvm_memory_slot *slot);
+void kvm_gmem_unbind(struct kvm_memory_slot *slot);
+
+int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
+		     kvm_pfn_t *pfn, int *max_order);
+long kvm_gmem_populate(struct kvm *kvm, gfn_t start, void __user *src,
+		       long npages, kvm_gmem_populate_cb populate,
+		       void *opaque);
+
+/*
+ * Arch hooks.  A page is prepared each time that it is handed out to be mapped
+ * at @gfn, so that doing it again must be harmless, and reclaimed once, when it
+ * has left the file and before the page allocator can see it.  Preparing may
+ * fail, reclaiming may not.
+ */
+int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+			  int max_order);
+void kvm_arch_gmem_reclaim(kvm_pfn_t start, kvm_pfn_t end);
+
+/* Whether memory that @kvm used may be kept after @kvm is gone. */
+bool kvm_arch_gmem_may_outlive(struct kvm *kvm);
+#else
+static inline int kvm_gmem_init(struct module *module)
+{
+	return 0;
+}
+
+static inline void kvm_gmem_exit(void)
+{
+}
+
+static inline void kvm_gmem_init_vm(struct kvm *kvm)
+{
+}
+
+static inline void kvm_gmem_destroy_vm(struct kvm *kvm)
+{
+}
+
+static inline int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
+				unsigned int fd, u64 offset)
+{
+	WARN_ON_ONCE(1);
+	return -EIO;
+}
+
+static inline void kvm_gmem_bind_commit(struct kvm_memory_slot *slot)
+{
+	WARN_ON_ONCE(1);
+}
+
+static inline void kvm_gmem_unbind(struct kvm_memory_slot *slot)
+{
+	WARN_ON_ONCE(1);
+}
+
+static inline int kvm_gmem_get_pfn(struct kvm *kvm,
+				   struct kvm_memory_slot *slot, gfn_t gfn,
+				   kvm_pfn_t *pfn, int *max_order)
+{
+	WARN_ON_ONCE(1);
+	return -EIO;
+}
+#endif /* CONFIG_KVM_PRIVATE_MEM */
+
+#ifdef CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES
+u64 kvm_supported_mem_attributes(struct kvm *kvm);
+unsigned long kvm_get_memory_attributes(struct kvm *kvm, gfn_t gfn);
+int kvm_vm_ioctl_set_mem_attributes(struct kvm *kvm,
+				    struct kvm_memory_attributes *attrs);
+void kvm_mem_attributes_destroy(struct kvm *kvm);
+#else
+static inline void kvm_mem_attributes_destroy(struct kvm *kvm)
+{
+}
+#endif /* CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES */
+
+#endif /* __LINUX_KVM_GMEM_H */

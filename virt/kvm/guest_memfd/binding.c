@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Bindings: a memslot's hold on a part of a view.
+ */
+
+/**
+ * DOC: Bindings
+ *
+ * A memslot is bound in two steps.  kvm_gmem_bind() checks everything, and does
+ * what can fail, before the memslot's arch metadata is allocated.  A memslot
+ * whose metadata is there becomes visible to invalidations in
+ * kvm_gmem_bind_commit(), which cannot fail, right before it becomes visible to
+ * faults.  kvm_gmem_unbind() undoes either, once no fault can reach the memslot
+ * any more and before its metadata is freed.
+ *
+ * The memslot carries its own node of the view's interval tree: binding
+ * allocates nothing that would have to be accounted for or could run out.
+ */
+
+#include <linux/file.h>
+
+#include "gmem.h"
+
+/*
+ * -EINVAL: @view is another VM's, or dead, or is too small for the memslot at
+ * @offset.  -EEXIST: another memslot maps some of those pages; one page is never
+ * at two gfns of a VM.
+ */
+static int kvm_gmem_check_binding(struct kvm *kvm, struct gmem_file *view,
+				  unsigned long npages, u64 offset)
+{
+	u64 file_size = i_size_read(file_inode(view->file));
+	u64 size = (u64)npages << PAGE_SHIFT;
+	pgoff_t start = offset >> PAGE_SHIFT;
+
+	lockdep_assert_held(&kvm->slots_lock);
+
+	if (READ_ONCE(view->kvm) != kvm)
+		return -EINVAL;
+
+	if (size > file_size || offset > file_size - size)
+		return -EINVAL;
+
+	/*
+	 * Only memslots of @kvm are in there, and slots_lock keeps all of them
+	 * as they are.
+	 */
+	if (interval_tree_iter_first(&view->bindings, start,
+				     start + npages - 1))
+		return -EEXIST;
+
+	return 0;
+}
+
+/**
+ * kvm_gmem_bind - let a memslot that is being created hold a guest_memfd
+ * @kvm: the VM
+ * @slot: the new memslot, not yet visible to anybody
+ * @fd: file descriptor of a guest_memfd of @kvm
+ * @offset: where in the file the memslot begins, in bytes, page aligned
+ *
+ * Return: 0; -EBADF if @fd is not open, -EINVAL if it is no live guest_memfd of
+ * @kvm or too small, -EEXIST if some of the pages are bound already.
+ */
+int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
+		  unsigned int fd, u64 offset)
+{
+	struct gmem_file *view;
+	struct file *file;
+	int r = -EINVAL;
+
+	file = fget(fd);
+	if (!file)
+		return -EBADF;
+
+	view = kvm_gmem_file_view(file);
+	if (view)
+		r = kvm_gmem_check_binding(kvm, view, slot->npages, offset);
+	if (r) {
+		fput(file);
+		return r;
+	}
+
+	slot->gmem.file = file;
+	slot->gmem.pgoff = offset >> PAGE_SHIFT;
+	RB_CLEAR_NODE(&slot->gmem.node.rb);
+	return 0;
+}
+
+/* Make a fully prepared memslot visible to invalidations.  Cannot fail. */
+void kvm_gmem_bind_commit(struct kvm_memory_slot *slot)
+{
+	struct gmem_file *view = slot->gmem.file->private_data;
+	struct inode *inode = file_inode(slot->gmem.file);
+
+	lockdep_assert_held(&view->kvm->slots_lock);
+
+	slot->gmem.node.start = slot->gmem.pgoff;
+	slot->gmem.node.last = slot->gmem.pgoff + slot->npages - 1;
+
+	guard(gmem_invalidate)(inode->i_mapping);
+	guard(mutex)(&GMEM_I(inode)->views_lock);
+	interval_tree_insert(&slot->gmem.node, &view->bindings);
+}
+
+/*
+ * No fault can reach @slot any more, or none ever could.  If the VM is dying
+ * then the view has dropped its bindings already.
+ */
+void kvm_gmem_unbind(struct kvm_memory_slot *slot)
+{
+	struct file *file = slot->gmem.file;
+	struct gmem_file *view = file->private_data;
+	struct inode *inode = file_inode(file);
+
+	scoped_guard(gmem_invalidate, inode->i_mapping) {
+		guard(mutex)(&GMEM_I(inode)->views_lock);
+
+		if (!RB_EMPTY_NODE(&slot->gmem.node.rb)) {
+			interval_tree_remove(&slot->gmem.node, &view->bindings);
+			RB_CLEAR_NODE(&slot->gmem.node.rb);
+		}
+	}
+
+	slot->gmem.file = NULL;
+	fput(file);
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The memory: guest_memfd's pseudo-filesystem and its inodes.
+ */
+
+/**
+ * DOC: Inodes
+ *
+ * Inodes live on a filesystem that cannot be mounted, and have no name in it.
+ * They are made by anon_inode_make_secure_inode(), so that security modules see
+ * them (as "[kvm-gmem]") and decide.
+ *
+ * Evicting an inode calls into both kvm.ko and the vendor module.  What pins
+ * them is the filesystem type's owner: a file holds the mount until its inode
+ * is gone, the mount its superblock, that the type.  (file_operations.owner
+ * could not do it: fput() drops that before the inode.)  The mount is there
+ * only while there are files, or nothing could ever be unloaded.
+ *
+ * Folios are never reclaimed, migrated or written back.  They are charged to
+ * the memory cgroup of the task that first touches them.  They count as
+ * up to date once they hold what the guest is to find: zeroes, or what
+ * kvm_gmem_populate() has put there.
+ */
+
+#include <linux/anon_inodes.h>
+#include <linux/fs_context.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/pseudo_fs.h>
+
+#include "gmem.h"
+
+/* "GMEM", as in Linux 7.2's <linux/magic.h>. */
+#define GUEST_MEMFD_MAGIC	0x474d454d
+
+static struct kmem_cache *kvm_gmem_inode_cache;
+static struct vfsmount *kvm_gmem_mnt;
+static int kvm_gmem_mnt_users;
+
+static struct inode *kvm_gmem_super_alloc_inode(struct super_block *sb)
+{
+	struct gmem_inode *gi;
+
+	gi = alloc_inode_sb(sb, kvm_gmem_inode_cache, GFP_KERNEL);
+	if (!gi)
+		return NULL;
+
+	mutex_init(&gi->views_lock);
+	return &gi->vfs_inode;
+}
+
+static void kvm_gmem_super_free_inode(struct inode *inode)
+{
+	kmem_cache_free(kvm_gmem_inode_cache, GMEM_I(inode));
+}
+
+static void kvm_gmem_super_evict_inode(struct inode *inode)
+{
+	truncate_inode_pages_final(inode->i_mapping);
+	clear_inode(inode);
+}
+
+static const struct super_operations kvm_gmem_super_operations = {
+	.statfs		= simple_statfs,
+	.alloc_inode	= kvm_gmem_super_alloc_inode,
+	.free_inode	= kvm_gmem_super_free_inode,
+	.evict_inode	= kvm_gmem_super_evict_inode,
+	.drop_inode	= generic_delete_inode,
+};
+
+/* The link in /proc/PID/fd reads as it did when this was an anon inode. */
+static char *kvm_gmem_dname(struct dentry *dentry, char *buffer, int buflen)
+{
+	static const char name[] = "anon_inode:[kvm-gmem]";
+
+	if (buflen < sizeof(name))
+		return ERR_PTR(-ENAMETOOLONG);
+
+	return memcpy(buffer + buflen - sizeof(name), name, sizeof(name));
+}
+
+static const struct dentry_operations kvm_gmem_dentry_operations = {
+	.d_dname	= kvm_gmem_dname,
+};
+
+static int kvm_gmem_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, GUEST_MEMFD_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+
+	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
+	ctx->ops = &kvm_gmem_super_operations;
+	ctx->dops = &kvm_gmem_dentry_operations;
+	return 0;
+}
+
+static struct file_system_type kvm_gmem_fs_type = {
+	.name			= "guest_memfd",
+	.init_fs_context	= kvm_gmem_init_fs_context,
+	.kill_sb		= kill_anon_super,
+};
+
+/* Each call that succeeds wants a kvm_gmem_mnt_put(). */
+struct vfsmount *kvm_gmem_mnt_get(void)
+{
+	int r = simple_pin_fs(&kvm_gmem_fs_type, &kvm_gmem_mnt,
+			      &kvm_gmem_mnt_users);
+
+	return r ? ERR_PTR(r) : kvm_gmem_mnt;
+}
+
+void kvm_gmem_mnt_put(void)
+{
+	simple_release_fs(&kvm_gmem_mnt, &kvm_gmem_mnt_users);
+}
+
+/*
+ * Refuse every change of attributes: a size that changes would pull memory from
+ * under bindings, and there is no use for a mode or an owner.
+ */
+static int kvm_gmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
+			    struct iattr *attr)
+{
+	return -EINVAL;
+}
+
+static const struct inode_operations kvm_gmem_iops = {
+	.setattr	= kvm_gmem_setattr,
+};
+
+/* The folio has left the file.  No SPTE maps it: see invalidate.c. */
+static void kvm_gmem_free_folio(struct folio *folio)
+{
+	kvm_pfn_t pfn = folio_pfn(folio);
+
+	kvm_arch_gmem_reclaim(pfn, pfn + folio_nr_pages(folio));
+}
+
+static const struct address_space_operations kvm_gmem_aops = {
+	.dirty_folio		= noop_dirty_folio,
+	.error_remove_folio	= kvm_gmem_error_folio,
+	.free_folio		= kvm_gmem_free_folio,
+};
+
+struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size)
+{
+	struct inode *inode;
+
+	inode = anon_inode_make_secure_inode(sb, "[kvm-gmem]", NULL);
+	if (IS_ERR(inode))
+		return inode;
+
+	inode->i_op = &kvm_gmem_iops;
+	inode->i_mode |= S_IFREG;
+	inode->i_size = size;
+	inode->i_mapping->a_ops = &kvm_gmem_aops;
+	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER);
+	mapping_set_inaccessible(inode->i_mapping);
+	return inode;
+}
+
+static void kvm_gmem_inode_ctor(void *p)
+{
+	struct gmem_inode *gi = p;
+
+	inode_init_once(&gi->vfs_inode);
+}
+
+int kvm_gmem_inode_init(struct module *module)
+{
+	kvm_gmem_inode_cache =
+		kmem_cache_create("kvm_gmem_inode", sizeof(struct gmem_inode),
+				  0, SLAB_ACCOUNT, kvm_gmem_inode_ctor);
+	if (!kvm_gmem_inode_cache)
+		return -ENOMEM;
+
+	kvm_gmem_fs_type.owner = module;
+	return 0;
+}
+
+void kvm_gmem_inode_exit(void)
+{
+	/* Inodes are freed after a grace period. */
+	rcu_barrier();
+	kmem_cache_destroy(kvm_gmem_inode_cache);
+}
+
+/*
+ * anon_inode_make_secure_inode() is exported to kvm.ko alone.  6.12 says so
+ * with a namespace that has to be imported like any other.
+ */
+MODULE_INFO(import_ns, "module:kvm");

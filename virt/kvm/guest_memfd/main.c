@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * guest_memfd: what KVM's core calls.
+ */
+
+/**
+ * DOC: Overview
+ *
+ * A guest_memfd is memory that exists for a guest first.  A VM's
+ * %KVM_CREATE_GUEST_MEMFD ioctl makes it, memslots map it into the guest, and
+ * the host has no way to read or write it.
+ *
+ * The *inode* (&struct gmem_inode) is the memory: its page cache holds the
+ * folios.  Size never changes.  Memory goes back to the page allocator when a
+ * hole is punched or when the last reference to the inode goes, and never
+ * without the architecture having reclaimed it first.
+ *
+ * The *file* (&struct gmem_file) is one VM's view of that memory: which VM, and
+ * which of its memslots map what.  Views hang on their inode's
+ * address_space.i_private_list and on their VM's list.
+ *
+ * A *binding* is a memslot's hold on a view.  It pins the file, so that
+ * slot->gmem.file is there for as long as the slot is, a fault needs no
+ * reference, and closing the file descriptor is no command to take memory from
+ * a running guest.
+ *
+ * The file does not pin the VM.  When the last reference to a VM goes, it
+ * detaches its views while its MMU still works: what they map is zapped, their
+ * bindings are dropped, and they are dead from then on.  The descriptor of a
+ * dead view still names the memory.  If the hardware ties memory to the VM that
+ * used it, the memory is reclaimed at that moment.
+ */
+
+#include <linux/kvm_host.h>
+
+#include "gmem.h"
+
+/*
+ * KVM_CREATE_GUEST_MEMFD.  args->reserved is not looked at: binaries made for
+ * any kernel that has this ioctl may leave what they like in it.
+ */
+int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
+{
+	loff_t size = args->size;
+
+	if (args->flags)
+		return -EINVAL;
+
+	if (size <= 0 || !PAGE_ALIGNED(size))
+		return -EINVAL;
+
+	return kvm_gmem_create_fd(kvm, size);
+}
+
+void kvm_gmem_init_vm(struct kvm *kvm)
+{
+	INIT_LIST_HEAD(&kvm->gmem.views);
+	spin_lock_init(&kvm->gmem.lock);
+}
+
+/*
+ * @kvm has no user left, and no vCPU that could run, but its MMU and its arch
+ * state are whole.
+ */
+void kvm_gmem_destroy_vm(struct kvm *kvm)
+{
+	kvm_gmem_detach_vm(kvm);
+	kvm_mem_attributes_destroy(kvm);
+}
+
+/* @module is the vendor module, which in turn pins kvm.ko. */
+int kvm_gmem_init(struct module *module)
+{
+	return kvm_gmem_inode_init(module);
+}
+
+void kvm_gmem_exit(void)
+{
+	kvm_gmem_inode_exit();
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages: allocating them, and handing them out to be mapped.
+ */
+
+/**
+ * DOC: Pages
+ *
+ * A page goes through three states while it is in the file:
+ *
+ * 1. allocated, contents undefined, folio not up to date;
+ * 2. filled, up to date: it holds zeroes or what was populated;
+ * 3. prepared: the architecture made it the guest's.
+ *
+ * fallocate() goes to 1, a fault or a prefault on to 3.  An error leaves the
+ * page in the last state that it had reached.  Faults hold the inode's
+ * invalidate_lock for read, populate and punch hold it for write: a page that
+ * is being filled from elsewhere, or taken away, cannot be mapped at the same
+ * time.
+ */
+
+#include <linux/highmem.h>
+#include <linux/sched/signal.h>
+
+#include "gmem.h"
+
+/* Make @folio, which is locked, one of zeroes, and up to date. */
+static void kvm_gmem_clear_folio(struct folio *folio)
+{
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		clear_highpage(folio_page(folio, i));
+
+	folio_mark_uptodate(folio);
+}
+
+static int kvm_gmem_prepare_folio(struct kvm *kvm, struct folio *folio,
+				  gfn_t gfn)
+{
+	if (folio_test_hwpoison(folio))
+		return -EHWPOISON;
+
+	if (!folio_test_uptodate(folio))
+		kvm_gmem_clear_folio(folio);
+
+	return kvm_arch_gmem_prepare(kvm, gfn, folio_pfn(folio), 0);
+}
+
+/**
+ * kvm_gmem_get_pfn - get the page that backs a gfn, ready to be mapped
+ * @kvm: the VM
+ * @slot: a memslot with KVM_MEM_GUEST_MEMFD; the caller keeps it from going
+ *	  away, by kvm->srcu or kvm->slots_lock
+ * @gfn: a gfn in @slot
+ * @pfn: the page's pfn, with a reference to it that is the caller's
+ * @max_order: if not NULL, the order of the largest mapping that may be made
+ *
+ * Nothing but kvm->mmu_invalidate_seq keeps the page in the file after this.
+ *
+ * Return: 0; -EFAULT if @slot is being deleted, -EHWPOISON if the page is lost,
+ * -ENOMEM, or what the architecture says.
+ */
+int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
+		     kvm_pfn_t *pfn, int *max_order)
+{
+	struct file *file = slot->gmem.file;
+	struct folio *folio;
+	int r;
+
+	/* The copy of a memslot that KVM uses while it is deleted has none. */
+	if (!file)
+		return -EFAULT;
+
+	guard(gmem_invalidate_shared)(file->f_mapping);
+
+	folio = filemap_grab_folio(file->f_mapping, gfn - slot->base_gfn +
+						    slot->gmem.pgoff);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	r = kvm_gmem_prepare_folio(kvm, folio, gfn);
+	folio_unlock(folio);
+	if (r) {
+		folio_put(folio);
+		return r;
+	}
+
+	*pfn = folio_pfn(folio);
+	if (max_order)
+		*max_order = 0;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(kvm_gmem_get_pfn);
+
+/*
+ * Allocate the pages [@start, @end) that are not there.  They are neither
+ * filled nor prepared: it is not known yet what for.
+ */
+long kvm_gmem_allocate(struct inode *inode, pgoff_t start, pgoff_t end)
+{
+	struct folio *folio;
+	pgoff_t index;
+
+	for (index = start; index < end; index++) {
+		if (signal_pending(current))
+			return -EINTR;
+
+		scoped_guard(gmem_invalidate_shared, inode->i_mapping)
+			folio = filemap_grab_folio(inode->i_mapping, index);
+		if (IS_ERR(folio))
+			return PTR_ERR(folio);
+
+		folio_unlock(folio);
+		folio_put(folio);
+		cond_resched();
+	}
+
+	return 0;
+}
