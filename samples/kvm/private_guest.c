@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The story of one guest with private memory, told step by step:
+ *
+ *	private_guest [MiB]
+ *
+ * The guest (guest.c) fills private memory and verifies it. This program, its
+ * VMM, tries to read that memory and must fail, gets a message through a page
+ * that the guest shares, and closes the guest_memfd while the guest uses it.
+ * How a VMM does its part is in vmm.c. Exit status 0: all was proven.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "vmm.h"
+
+#define MIB		0x100000ULL
+#define DEFAULT_MIB	256
+#define MIN_MIB		4
+#define MAX_MIB		2048		/* guest.c's page tables end at 4 GiB */
+#define STEPS		7
+#define SEED		0x5eed5eed5eed5eedULL
+
+/* To say what a step cost: taken at its start, compared at its end. */
+struct meter {
+	struct timespec time;
+	__u64 page_faults;
+	__u64 unevictable;
+};
+
+static void step(const char *what)
+{
+	static int number;
+
+	printf("[%d/%d] %s\n", ++number, STEPS, what);
+}
+
+/* Pages of a guest_memfd cannot be swapped or reclaimed: they count here. */
+static __u64 read_unevictable(void)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	__u64 kib = 0;
+	char line[128];
+
+	if (!file)
+		err(1, "cannot open /proc/meminfo: mount /proc");
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "Unevictable: %llu kB", &kib) == 1)
+			break;
+	}
+	fclose(file);
+	return kib * 1024;
+}
+
+static void meter_start(struct meter *meter, const struct vmm *vmm)
+{
+	clock_gettime(CLOCK_MONOTONIC, &meter->time);
+	meter->page_faults = vmm_read_stat(vmm, "pf_taken");
+	meter->unevictable = read_unevictable();
+}
+
+static double seconds_since(const struct meter *meter)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - meter->time.tv_sec +
+	       (now.tv_nsec - meter->time.tv_nsec) / 1e9;
+}
+
+static void print_meter(const struct meter *meter, const struct vmm *vmm)
+{
+	printf("      %llu page faults, %.2f s\n",
+	       vmm_read_stat(vmm, "pf_taken") - meter->page_faults,
+	       seconds_since(meter));
+}
+
+static void fail_memory_lost(const struct vmm *vmm)
+{
+	printf("      KVM_EXIT_MEMORY_FAULT: no memory behind the guest's page at 0x%llx\n",
+	       vmm->run->memory_fault.gpa);
+	if (vmm->gmem < 0)
+		errx(1, "NOT proven: the guest lost its memory when the host closed the fd.\n"
+		     "This KVM's memory slots do not keep it: load this project's modules.");
+	errx(1, "NOT proven: the guest lost its memory");
+}
+
+/* Go on until the guest reports @expected; anything else ends the story. */
+static void run_until(struct vmm *vmm, const struct guest_params *params,
+		      enum guest_event expected)
+{
+	int event = vmm_run(vmm);
+
+	if (event == VMM_MEMORY_LOST)
+		fail_memory_lost(vmm);
+	if (event == GUEST_BAD_DATA)
+		errx(1, "NOT proven: the guest found a wrong value at 0x%llx",
+		     params->bad_addr);
+	if (event == GUEST_CANNOT_CONVERT)
+		errx(1, "NOT proven: the guest could not convert its memory");
+	if (event != (int)expected)
+		errx(1, "NOT proven: the guest reported event %d, not %d",
+		     event, expected);
+}
+
+/* The host knows the pattern: it can tell what the guest must have computed. */
+static __u64 expected_checksum(__u64 size)
+{
+	__u64 addr, sum = 0;
+
+	for (addr = GUEST_DATA; addr < GUEST_DATA + size; addr += sizeof(addr))
+		sum = guest_checksum(sum, guest_pattern(SEED, addr));
+	return sum;
+}
+
+static void check_checksum(const struct guest_params *params)
+{
+	__u64 expected = expected_checksum(params->data_size);
+
+	if (params->checksum != expected)
+		errx(1, "NOT proven: the guest's checksum is %016llx, not %016llx",
+		     params->checksum, expected);
+	printf("      checksum %016llx, as the host computes it from the seed\n",
+	       expected);
+}
+
+/*
+ * KVM_CREATE_VM, KVM_CREATE_GUEST_MEMFD, KVM_SET_USER_MEMORY_REGION2 and
+ * KVM_CREATE_VCPU. All memory is shared at first: the guest is loaded there,
+ * since the host cannot write to a guest_memfd either.
+ */
+static struct guest_params *create_guest(struct vmm *vmm, __u64 data_size)
+{
+	struct guest_params params = { .seed = SEED, .data_size = data_size };
+
+	step("Create a software-protected VM");
+	vmm_create_vm(vmm);
+	vmm_add_memory(vmm, GUEST_DATA + data_size + GUEST_PAGE_SIZE);
+	vmm_load(vmm, GUEST_CODE, guest_image, guest_image_end - guest_image);
+	vmm_load(vmm, GUEST_PARAMS, &params, sizeof(params));
+	vmm_add_vcpu(vmm, GUEST_CODE, GUEST_STACK_TOP, GUEST_PARAMS);
+	printf("      memory: private half in a guest_memfd, shared half in this process\n"
+	       "      the guest's code, stack and page tables are loaded into the shared half\n");
+	return vmm->shared + GUEST_PARAMS;
+}
+
+/* The pages must exist: the guest wrote to each of them. */
+static void check_memory_is_used(const struct meter *meter, __u64 size)
+{
+	__u64 grown = read_unevictable() - meter->unevictable;
+
+	printf("      Unevictable in /proc/meminfo grew by %llu MiB\n",
+	       (grown + MIB / 2) / MIB);
+	if (grown + MIB < size)
+		errx(1, "NOT proven: the private memory is not in the guest_memfd");
+}
+
+/*
+ * The guest asks for private memory by KVM_HC_MAP_GPA_RANGE, vmm_run() obeys
+ * with KVM_SET_MEMORY_ATTRIBUTES. KVM allocates each page in the guest_memfd
+ * when the guest first touches it: one page fault each.
+ */
+static void fill_private_memory(struct vmm *vmm,
+				const struct guest_params *params)
+{
+	struct meter meter;
+
+	step("The guest makes its data private, fills it and verifies it");
+	meter_start(&meter, vmm);
+	run_until(vmm, params, GUEST_FILLED);
+	print_meter(&meter, vmm);
+	check_memory_is_used(&meter, params->data_size);
+	check_checksum(params);
+}
+
+/* The attempt must have failed; @result is that of the system call. */
+static void check_refused(const char *what, long result)
+{
+	if (result >= 0)
+		errx(1, "NOT proven: %s of the guest_memfd works", what);
+	printf("      %-18s of the guest_memfd: refused, %s\n", what,
+	       strerror(errno));
+}
+
+/* The file has no read or mmap: it is good for memory slots only. */
+static void try_file(const struct vmm *vmm, __u64 data_size)
+{
+	void *map = mmap(NULL, data_size, PROT_READ, MAP_SHARED, vmm->gmem,
+			 GUEST_DATA);
+	char buf[64];
+
+	check_refused("mmap()", map == MAP_FAILED ? -1 : 0);
+	check_refused("read()", read(vmm->gmem, buf, sizeof(buf)));
+	check_refused("pread()",
+		      pread(vmm->gmem, buf, sizeof(buf), GUEST_DATA));
+}
+
+static bool all_zero(const char *data, size_t size)
+{
+	return !data[0] && !memcmp(data, data + 1, size - 1);
+}
+
+/*
+ * What is mapped at the slot's userspace_addr is the shared half. The guest's
+ * data is in the other one, so there is nothing to see.
+ */
+static void try_own_mapping(const struct vmm *vmm, __u64 data_size)
+{
+	if (!all_zero(vmm->shared + GUEST_DATA, data_size + GUEST_PAGE_SIZE))
+		errx(1, "NOT proven: the host sees data in the guest's private memory");
+	printf("      %-18s of the slot's %llu MiB: only zeroes\n", "plain reads",
+	       data_size / MIB);
+}
+
+/* A debugger's way in leads to the same place. */
+static void try_process_vm_readv(const struct vmm *vmm, __u64 data_size)
+{
+	char *buf = malloc(MIB);
+	struct iovec to = { buf, MIB };
+	__u64 done;
+
+	if (!buf)
+		err(1, "no memory for a buffer of 1 MiB");
+	for (done = 0; done < data_size; done += MIB) {
+		struct iovec from = { vmm->shared + GUEST_DATA + done, MIB };
+
+		if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != MIB)
+			err(1, "process_vm_readv");
+		if (!all_zero(buf, MIB))
+			errx(1, "NOT proven: process_vm_readv() sees the private memory");
+	}
+	printf("      %-18s of the slot's %llu MiB: only zeroes\n",
+	       "process_vm_readv()", data_size / MIB);
+	free(buf);
+}
+
+static void try_to_read_private_memory(const struct vmm *vmm, __u64 data_size)
+{
+	step("The host tries to read the private memory");
+	try_file(vmm, data_size);
+	try_own_mapping(vmm, data_size);
+	try_process_vm_readv(vmm, data_size);
+}
+
+/*
+ * The same plain read as before, of a page that is shared now: the other half
+ * is in place, so the page starts empty.
+ */
+static void read_message(struct vmm *vmm, const struct guest_params *params)
+{
+	const char *mailbox = vmm->shared + GUEST_DATA + params->data_size;
+
+	step("The guest shares one page and leaves a message in it");
+	run_until(vmm, params, GUEST_MAILBOX_SHARED);
+	if (!all_zero(mailbox, GUEST_PAGE_SIZE))
+		errx(1, "NOT proven: sharing a page shows what it held before");
+	printf("      just shared, the page reads as zeroes: its old contents are gone\n");
+
+	run_until(vmm, params, GUEST_MAILBOX_WRITTEN);
+	if (strncmp(mailbox, GUEST_MESSAGE, GUEST_PAGE_SIZE))
+		errx(1, "NOT proven: the host cannot read the shared page");
+	printf("      the host reads: \"%s\"\n", mailbox);
+}
+
+/*
+ * Wait until the guest is in the middle of its data, then close the fd.
+ * params->stop tells the guest to make its next pass the last.
+ */
+static void *close_while_running(void *arg)
+{
+	struct vmm *vmm = arg;
+	struct guest_params *params = vmm->shared + GUEST_PARAMS;
+	__u64 progress;
+
+	do {
+		usleep(100);
+		progress = __atomic_load_n(&params->progress, __ATOMIC_RELAXED);
+	} while (progress < params->data_size / 4);
+
+	printf("      closed %llu MiB into the guest's passes over its %llu MiB\n",
+	       progress / MIB, params->data_size / MIB);
+	vmm_close_gmem(vmm);
+	__atomic_store_n(&params->stop, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/*
+ * The memory slot holds on to the guest_memfd, so closing the fd takes nothing
+ * from the guest: its pages stay mapped, and it takes no page fault.
+ */
+static void close_gmem(struct vmm *vmm, struct guest_params *params)
+{
+	struct meter meter;
+	pthread_t thread;
+
+	step("The host closes the guest_memfd while the guest verifies its data");
+	meter_start(&meter, vmm);
+	params->progress = 0;
+	params->checksum = 0;
+	errno = pthread_create(&thread, NULL, close_while_running, vmm);
+	if (errno)
+		err(1, "pthread_create");
+	run_until(vmm, params, GUEST_DONE);
+	pthread_join(thread, NULL);
+
+	printf("      the guest went on: %llu passes, the last began after the close\n",
+	       params->passes);
+	print_meter(&meter, vmm);
+}
+
+/* The slot goes with the VM, and the memory with the slot. */
+static void destroy_guest(struct vmm *vmm, __u64 data_size)
+{
+	__u64 before = read_unevictable(), after;
+
+	step("Destroy the VM");
+	vmm_destroy(vmm);
+	after = read_unevictable();
+	if (after + data_size > before + MIB)
+		errx(1, "NOT proven: the private memory was not given back");
+	printf("      Unevictable in /proc/meminfo shrank by %llu MiB\n",
+	       (before - after + MIB / 2) / MIB);
+}
+
+static __u64 parse_data_size(int argc, char **argv)
+{
+	unsigned long mib = DEFAULT_MIB;
+	char *end = "";
+
+	if (argc == 2)
+		mib = strtoul(argv[1], &end, 10);
+	if (argc > 2 || *end || mib < MIN_MIB || mib > MAX_MIB)
+		errx(2, "usage: private_guest [MiB of private memory, %d to %d; default %d]",
+		     MIN_MIB, MAX_MIB, DEFAULT_MIB);
+	return mib * MIB;
+}
+
+int main(int argc, char **argv)
+{
+	__u64 data_size = parse_data_size(argc, argv);
+	struct guest_params *params;
+	struct vmm vmm;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	params = create_guest(&vmm, data_size);
+	fill_private_memory(&vmm, params);
+	try_to_read_private_memory(&vmm, data_size);
+	read_message(&vmm, params);
+	close_gmem(&vmm, params);
+	step("The guest's data is what it was");
+	check_checksum(params);
+	destroy_guest(&vmm, data_size);
+	printf("Proven: the host could not read the guest's %llu MiB, only the page it shared;\n"
+	       "        the guest kept its memory when the host closed the guest_memfd.\n",
+	       data_size / MIB);
+	return 0;
+}
