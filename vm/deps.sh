@@ -12,7 +12,7 @@ declare -A packages=(
 	[modules]="gcc libc6-dev libelf-dev kmod make patch xz-utils"
 	[selftests]="gcc libc6-dev linux-libc-dev make rsync"
 	[kernel]="bc bison flex gcc libc6-dev libelf-dev kmod make"
-	[vm]="busybox-static cpio gcc kmod qemu-system-x86"
+	[vm]="busybox-static cpio gcc libc6-dev kmod qemu-system-x86 xz-utils zstd"
 	[check]="libelf-dev perl shellcheck sparse"
 )
 

@@ -1,0 +1,220 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Run the tests of tests.cfg in the VM, and the tests of the VM itself, and
+# count their results.
+
+set -euo pipefail
+
+VM_DIR=$(dirname "$(realpath "$0")")
+TOP=$(dirname "$VM_DIR")
+BUILD=$TOP/build
+
+# shellcheck source=vm/check.sh
+source "$VM_DIR/check.sh"
+# shellcheck source=vm/batch.sh
+source "$VM_DIR/batch.sh"
+
+# An emulated kernel with KASAN and lockdep is this many times slower.
+DEBUG_SLOWDOWN=6
+
+usage() {
+	cat <<-EOF
+	Usage: make test [T=REGEX] [KERNEL=stock|debug] [MODULES=ours|base]
+	   or: vm/test.sh [--kernel stock|debug] [--modules ours|base] [REGEX]
+
+	Run the tests of vm/tests.cfg whose names match REGEX, in as few boots as
+	they allow.  Logs go to build/logs/KERNEL-MODULES/.  With the stock kernel
+	and this project's modules, vm/test/*_test.sh, the tests of the harness
+	itself, run first.
+
+	A test passes only if its verdict arrives, it exits 0, its KTAP plan is
+	complete without a failure, the kernel does not complain, and nothing is left
+	behind.  Exit status: 0 if no test failed.
+	EOF
+}
+
+# Read tests.cfg: NAMES in its order; a test's settings by "NAME.KEY".
+NAMES=()
+declare -A CFG
+read_config() {
+	local line name='' key value
+
+	while IFS= read -r line; do
+		line=${line%%#*}
+		if [[ $line =~ ^\[([a-z0-9_]+)\] ]]; then
+			name=${BASH_REMATCH[1]}
+			NAMES+=("$name")
+		elif [[ $line =~ ^([a-z]+)\ *=\ *(.*[^ ]) ]]; then
+			key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
+			CFG[$name.$key]=$value
+		elif [[ -n ${line//[[:space:]]/} ]]; then
+			echo "test.sh: tests.cfg: cannot read '$line'" >&2
+			return 1
+		fi
+	done <"$VM_DIR/tests.cfg"
+}
+
+# Setting $2 of test $1, by default $3.
+config() {
+	echo "${CFG[$1.$2]:-${3:-}}"
+}
+
+# The selected VM tests that run with this kernel: SELECTED.
+SELECTED=()
+select_tests() {
+	local name kernels
+
+	for name in "${NAMES[@]}"; do
+		kernels=" $(config "$name" kernel "stock debug") "
+		if [[ $name =~ $PATTERN && $kernels = *" $KERNEL "* ]]; then
+			SELECTED+=("$name")
+		fi
+	done
+}
+
+# The tests of the harness: HOST_TESTS.
+HOST_TESTS=()
+select_host_tests() {
+	local file
+
+	[[ $KERNEL = stock && $MODULES = ours ]] || return 0
+	for file in "$VM_DIR"/test/*_test.sh; do
+		if [[ $(basename "$file" .sh) =~ $PATTERN ]]; then
+			HOST_TESTS+=("$file")
+		fi
+	done
+}
+
+# Build what the selected tests need.
+build() {
+	local goals=()
+
+	if ((${#SELECTED[@]})); then
+		goals+=(selftests)
+	fi
+	if [[ $KERNEL = debug ]]; then
+		goals+=(kernel CONFIG=debug)
+	elif [[ $MODULES = base ]]; then
+		goals+=(modules-base)
+	else
+		goals+=(modules)
+	fi
+	make -s -C "$TOP" "${goals[@]}"
+}
+
+run_host_test() {
+	local file=$1 name
+
+	name=$(basename "$file" .sh)
+	BEGUN=$((BEGUN + 1))
+	echo "[$BEGUN/$TOTAL] $name"
+	{
+		"$file" 2>&1 && echo "exit 0" >"$OUT/$name.result" ||
+			echo "exit $?" >"$OUT/$name.result"
+	} | tee "$OUT/$name.log"
+	count_results "$OUT/$name.log" "$(<"$OUT/$name.result")"
+	add_up "$name"
+}
+
+# The job lines, for run.sh --jobs, of the selected tests that want machine $1
+# ("CPUS MEM").
+job_lines() {
+	local machine=$1 name seconds
+
+	for name in "${SELECTED[@]}"; do
+		[[ $(machine_of "$name") = "$machine" ]] || continue
+		seconds=$(config "$name" timeout 60)
+		[[ $KERNEL = stock ]] || seconds=$((seconds * DEBUG_SLOWDOWN))
+		echo "$name $seconds $BUILD/selftests/ours/$(config "$name" file "$name")" \
+			"$(config "$name" args)"
+	done
+}
+
+machine_of() {
+	echo "$(config "$1" cpus 1) $(config "$1" mem 2048)"
+}
+
+run_vm_tests() {
+	local machine cpus mem name
+
+	while read -r machine; do
+		read -r cpus mem <<<"$machine"
+		job_lines "$machine" >"$OUT/jobs"
+		run_batch "$OUT" "$OUT/jobs" --kernel "$KERNEL" --modules "$MODULES" \
+			--cpus "$cpus" --mem "$mem"
+		while read -r name _; do
+			judge_job "$OUT/$name"
+			add_up "$name"
+		done <"$OUT/jobs"
+		add_up_machine "$machine"
+	done < <(for name in "${SELECTED[@]}"; do machine_of "$name"; done | sort -u)
+	rm -f "$OUT/jobs"
+}
+
+# Add test $1's counts to the sums, and its failures to the list.
+SUM_PASSED=0 SUM_FAILED=0 SUM_SKIPPED=0 FAILURES=()
+add_up() {
+	local name=$1 reason
+
+	SUM_PASSED=$((SUM_PASSED + PASSED))
+	SUM_FAILED=$((SUM_FAILED + FAILED))
+	SUM_SKIPPED=$((SUM_SKIPPED + SKIPPED))
+	for reason in "${REASONS[@]}"; do
+		FAILURES+=("$name: $reason")
+	done
+}
+
+# What a boot of machine $1 did wrong that is no test's fault.
+add_up_machine() {
+	local machine=$1 reason
+
+	[[ -e $OUT/machine.result ]] || return 0
+	while read -r reason; do
+		FAILURES+=("machine ($machine): $reason")
+		SUM_FAILED=$((SUM_FAILED + 1))
+	done <"$OUT/machine.result"
+	rm "$OUT/machine.result"
+}
+
+parse_options() {
+	KERNEL=stock MODULES=ours PATTERN=.
+	while (($#)); do
+		case $1 in
+		--kernel) KERNEL=$2; shift ;;
+		--modules) MODULES=$2; shift ;;
+		--help | -h) usage; exit 0 ;;
+		-*) usage >&2; exit 2 ;;
+		*) PATTERN=$1 ;;
+		esac
+		shift
+	done
+}
+
+main() {
+	local file
+
+	parse_options "$@"
+	OUT=$BUILD/logs/$KERNEL-$MODULES
+	read_config
+	select_tests
+	select_host_tests
+	TOTAL=$((${#HOST_TESTS[@]} + ${#SELECTED[@]}))
+	if ((TOTAL == 0)); then
+		echo "test.sh: no test matches '$PATTERN': see vm/tests.cfg" >&2
+		exit 1
+	fi
+
+	build
+	open_logs "$OUT"
+	for file in "${HOST_TESTS[@]}"; do
+		run_host_test "$file"
+	done
+	run_vm_tests
+
+	((${#FAILURES[@]} == 0)) || printf 'FAILED %s\n' "${FAILURES[@]}"
+	echo "$SUM_PASSED passed, $SUM_FAILED failed, $SUM_SKIPPED skipped"
+	((SUM_FAILED == 0))
+}
+
+main "$@"

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Targets that boot a VM: included by the top Makefile.
+
+# Which tests (a regular expression), and on what.
+T ?= .
+KERNEL ?= stock
+MODULES ?= ours
+
+.PHONY: shell test test-kvm
+
+shell:
+	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
+
+test:
+	BASE=$(BASE) vm/test.sh --kernel $(KERNEL) --modules $(MODULES) '$(T)'
+
+test-kvm:
+	BASE=$(BASE) vm/test-kvm.sh '$(T)'
