@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Accounting: memory is charged to the memory cgroup of whoever first touches
+ * it, its limit holds, and what KVM itself allocates for files and bindings is
+ * charged, too.
+ */
+#include <sys/resource.h>
+
+#include "gmem_util.h"
+
+#define TEST_SIZE SZ_16M
+#define CGROUP	  "/sys/fs/cgroup/gmem_account_test"
+
+/* Counters are kept per CPU in batches of 64 pages. */
+#define SLACK	  SZ_2M
+
+FIXTURE(account)
+{
+	struct gmem_usage usage;
+};
+
+FIXTURE_SETUP(account)
+{
+	gmem_usage_get(&self->usage);
+	TEST_ASSERT(!mkdir(CGROUP, 0755) || errno == EEXIST,
+		    "cannot create %s", CGROUP);
+}
+
+FIXTURE_TEARDOWN(account)
+{
+	gmem_usage_check(&self->usage);
+	EXPECT_EQ(0, rmdir(CGROUP));
+}
+
+static long charged(const char *what)
+{
+	return gmem_read_long(CGROUP "/memory.stat", what);
+}
+
+static void enter_cgroup(void)
+{
+	gmem_write_file(CGROUP "/cgroup.procs", "0");
+}
+
+static void expect_near(long seen, long expected)
+{
+	TEST_ASSERT(labs(seen - expected) <= SLACK,
+		    "%ld bytes are charged instead of %ld", seen, expected);
+}
+
+static void guest_is_charged(void)
+{
+	struct gmem_vm g;
+
+	enter_cgroup();
+	gmem_vm_create(&g, TEST_SIZE);
+	expect_near(charged("file "), 0);
+	gmem_guest_fill(&g, 0, TEST_SIZE, 1);
+	expect_near(charged("file "), TEST_SIZE);
+	gmem_punch(g.fd, 0, TEST_SIZE / 2);
+	expect_near(charged("file "), TEST_SIZE / 2);
+	gmem_delete_slot(g.vm, GMEM_SLOT);
+	gmem_vm_close_fd(&g);
+	expect_near(charged("file "), 0);
+}
+
+TEST_F(account, memory_is_charged_to_the_guest)
+{
+	pid_t pid = gmem_fork();
+
+	if (!pid) {
+		guest_is_charged();
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+}
+
+/* The process that allocates need not be the one that has the VM. */
+TEST_F(account, memory_is_charged_to_the_allocator)
+{
+	struct gmem_vm g;
+	pid_t pid;
+
+	gmem_vm_create(&g, TEST_SIZE);
+	gmem_guest_fill(&g, 0, TEST_SIZE / 2, 1);
+	expect_near(charged("file "), 0);
+
+	pid = gmem_fork();
+	if (!pid) {
+		enter_cgroup();
+		gmem_allocate(g.fd, 0, TEST_SIZE);
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+	expect_near(charged("file "), TEST_SIZE / 2);
+	gmem_guest_fill(&g, 0, TEST_SIZE, 2);
+	expect_near(charged("file "), TEST_SIZE / 2);
+	gmem_vm_free(&g);
+}
+
+TEST_F(account, limit_is_kept)
+{
+	struct gmem_vm g;
+	int status;
+	pid_t pid;
+
+	gmem_write_file(CGROUP "/memory.max", "32M");
+	pid = gmem_fork();
+	if (!pid) {
+		gmem_vm_create(&g, SZ_64M);
+		enter_cgroup();
+		__gmem_guest_fill(&g, 0, SZ_64M, 1);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_LT(0, gmem_read_long(CGROUP "/memory.events", "oom "));
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+#define NR_SLOTS 2000
+
+/*
+ * Create slots, each in a distant part of the file, so that an index of them is
+ * as large as it gets.  Return how many bytes of slab nobody is charged for.
+ */
+static long create_slots(uint32_t flags)
+{
+	const uint64_t stride = SZ_16M;
+	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	int fd = vm_create_guest_memfd(vm, NR_SLOTS * stride, 0);
+	void *mem = gmem_mmap(PAGE_SIZE);
+	long own, all;
+	int i;
+
+	own = charged("slab ");
+	all = gmem_read_long("/proc/meminfo", "Slab:") * 1024;
+	for (i = 0; i < NR_SLOTS; i++)
+		gmem_set_slot(vm, i, flags, i * 2 * PAGE_SIZE, PAGE_SIZE, mem,
+			      fd, i * stride + 3 * PAGE_SIZE);
+	own = charged("slab ") - own;
+	all = gmem_read_long("/proc/meminfo", "Slab:") * 1024 - all;
+	TEST_ASSERT(own > NR_SLOTS * 200, "only %ld bytes are charged", own);
+	return all - own;
+}
+
+static void bindings_are_charged(void)
+{
+	long plain, bound;
+
+	enter_cgroup();
+	plain = create_slots(0);
+	bound = create_slots(KVM_MEM_GUEST_MEMFD);
+	TEST_ASSERT(bound - plain < NR_SLOTS * 200,
+		    "nobody is charged for %ld bytes of %d bindings",
+		    bound - plain, NR_SLOTS);
+}
+
+TEST_F_TIMEOUT(account, bindings_are_charged, 120)
+{
+	pid_t pid = gmem_fork();
+
+	if (!pid) {
+		bindings_are_charged();
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+}
+
+#define NR_FILES 2000
+
+/* Objects in the caches of kmalloc() that serve allocations without account */
+static long count_unaccounted_objects(void)
+{
+	long active, sum = 0;
+	char line[512];
+	FILE *f;
+
+	f = fopen("/proc/slabinfo", "r");
+	TEST_ASSERT(f, "cannot open /proc/slabinfo");
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "kmalloc-rnd-%*[0-9-] %ld", &active) == 1 ||
+		    sscanf(line, "kmalloc-%*[0-9k] %ld", &active) == 1)
+			sum += active;
+	}
+	fclose(f);
+	return sum;
+}
+
+TEST_F(account, files_are_charged)
+{
+	struct rlimit limit = { NR_FILES * 2, NR_FILES * 2 };
+	static int fds[NR_FILES];
+	struct kvm_vm *vm;
+	long before, grown;
+	int i;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	/* The table of descriptors grows by itself, and only once. */
+	ASSERT_EQ(NR_FILES + 100, dup2(vm->fd, NR_FILES + 100));
+
+	before = count_unaccounted_objects();
+	for (i = 0; i < NR_FILES; i++)
+		fds[i] = vm_create_guest_memfd(vm, PAGE_SIZE, 0);
+	grown = count_unaccounted_objects() - before;
+	EXPECT_GT(NR_FILES / 2, grown)
+		TH_LOG("%d files took %ld objects that no one is charged for",
+		       NR_FILES, grown);
+
+	for (i = 0; i < NR_FILES; i++)
+		close(fds[i]);
+	close(NR_FILES + 100);
+	kvm_vm_free(vm);
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_sw_protected();
+	__TEST_REQUIRE(!__gmem_write_file("/sys/fs/cgroup/cgroup.subtree_control",
+					  "+memory"),
+		       "mount cgroup2 with the memory controller");
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory failure: the guest gets a report instead of a broken page, the rest of
+ * its memory is untouched, and handling the failure never deadlocks with what
+ * else is done to the file.
+ */
+#include "gmem_util.h"
+
+#define TEST_SIZE SZ_4M
+#define BAD	  (5 * PAGE_SIZE)	/* the page that fails */
+
+/* A trace instance of our own, which finds page frames. */
+#define TRACE	    "/sys/kernel/tracing/instances/gmem_hwpoison_test"
+#define TRACE_EVENT TRACE "/events/filemap/mm_filemap_add_to_page_cache/enable"
+#define POISON	    "/sys/kernel/debug/hwpoison/corrupt-pfn"
+#define UNPOISON    "/sys/kernel/debug/hwpoison/unpoison-pfn"
+
+/* Frames to give back to the machine */
+static unsigned long poisoned[64];
+static int nr_poisoned;
+
+/* Allocate a page of a guest_memfd and tell which frame it got. */
+static unsigned long allocate_pfn(int fd, off_t offset)
+{
+	unsigned long ino, pfn, pgoff, found = 0;
+	char line[512], *p;
+	struct stat st;
+	FILE *trace;
+
+	TEST_ASSERT(!fstat(fd, &st), "fstat() failed");
+	close(open(TRACE "/trace", O_WRONLY | O_TRUNC));
+	gmem_allocate(fd, offset, PAGE_SIZE);
+
+	trace = fopen(TRACE "/trace", "r");
+	TEST_ASSERT(trace, "cannot open " TRACE "/trace");
+	while (fgets(line, sizeof(line), trace)) {
+		p = strstr(line, " ino ");
+		if (p && sscanf(p, " ino %lx pfn=%lx ofs=%lu", &ino, &pfn,
+				&pgoff) == 3 &&
+		    ino == st.st_ino && pgoff == offset)
+			found = pfn;
+	}
+	fclose(trace);
+	TEST_ASSERT(found, "no frame for offset 0x%lx in the trace", offset);
+	return found;
+}
+
+static void write_pfn(const char *path, unsigned long pfn)
+{
+	char text[32];
+
+	/* Whether a poisoned page recovers is seen from its use, not from here. */
+	snprintf(text, sizeof(text), "0x%lx", pfn);
+	__gmem_write_file(path, text);
+}
+
+static void poison(unsigned long pfn)
+{
+	TEST_ASSERT(nr_poisoned < ARRAY_SIZE(poisoned), "too many bad pages");
+	poisoned[nr_poisoned++] = pfn;
+	write_pfn(POISON, pfn);
+}
+
+/* A poisoned page belongs to the memory failure code even when it is freed. */
+static void unpoison_all(void)
+{
+	while (nr_poisoned)
+		write_pfn(UNPOISON, poisoned[--nr_poisoned]);
+}
+
+FIXTURE(hwpoison)
+{
+	struct gmem_usage usage;
+	struct gmem_vm g;
+};
+
+FIXTURE_SETUP(hwpoison)
+{
+	gmem_usage_get(&self->usage);
+	TEST_ASSERT(!mkdir(TRACE, 0700) || errno == EEXIST,
+		    "cannot create %s", TRACE);
+	gmem_write_file(TRACE_EVENT, "1");
+	gmem_vm_create(&self->g, TEST_SIZE);
+}
+
+FIXTURE_TEARDOWN(hwpoison)
+{
+	gmem_vm_free(&self->g);
+	unpoison_all();
+	gmem_write_file(TRACE_EVENT, "0");
+	rmdir(TRACE);
+	gmem_usage_check(&self->usage);
+}
+
+/* Fill the memory and break one page of it. */
+static void fill_and_poison(struct gmem_vm *g)
+{
+	unsigned long pfn = allocate_pfn(g->fd, BAD);
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x600d);
+	poison(pfn);
+}
+
+static void expect_only_bad_page_missing(struct gmem_vm *g)
+{
+	const uint64_t rest = BAD + PAGE_SIZE;
+
+	gmem_guest_expect(g, 0, BAD, 0x600d);
+	gmem_guest_expect(g, rest, TEST_SIZE - rest, 0x600d);
+}
+
+TEST_F(hwpoison, access_is_reported)
+{
+	struct gmem_vm *g = &self->g;
+	struct kvm_run *run = g->vcpu->run;
+	int i;
+
+	fill_and_poison(g);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(EHWPOISON, __gmem_guest_read(g, BAD));
+		EXPECT_EQ(KVM_EXIT_MEMORY_FAULT, run->exit_reason);
+		EXPECT_EQ(GMEM_GPA + BAD, run->memory_fault.gpa);
+		EXPECT_EQ(PAGE_SIZE, run->memory_fault.size);
+		EXPECT_EQ(KVM_MEMORY_EXIT_FLAG_PRIVATE,
+			  run->memory_fault.flags);
+	}
+	EXPECT_EQ(EHWPOISON, __gmem_guest_fill(g, BAD, PAGE_SIZE, 1));
+	expect_only_bad_page_missing(g);
+}
+
+TEST_F(hwpoison, hole_brings_a_good_page)
+{
+	struct gmem_vm *g = &self->g;
+
+	fill_and_poison(g);
+	EXPECT_EQ(EHWPOISON, __gmem_guest_read(g, BAD));
+	gmem_punch(g->fd, BAD, PAGE_SIZE);
+	gmem_guest_expect(g, BAD, PAGE_SIZE, 0);
+	gmem_guest_fill(g, BAD, PAGE_SIZE, 0x600d);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0x600d);
+}
+
+TEST_F(hwpoison, page_stays_bad_in_a_new_slot)
+{
+	struct gmem_vm *g = &self->g;
+
+	fill_and_poison(g);
+	gmem_delete_slot(g->vm, GMEM_SLOT);
+	gmem_vm_bind(g);
+	EXPECT_EQ(EHWPOISON, __gmem_guest_read(g, BAD));
+	expect_only_bad_page_missing(g);
+}
+
+TEST_F(hwpoison, page_that_no_slot_has)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_delete_slot(g->vm, GMEM_SLOT);
+	poison(allocate_pfn(g->fd, BAD));
+	gmem_vm_bind(g);
+	EXPECT_EQ(EHWPOISON, __gmem_guest_read(g, BAD));
+	gmem_guest_expect(g, 0, BAD, 0);
+}
+
+TEST_F(hwpoison, page_of_a_dead_vm)
+{
+	struct gmem_vm other;
+	unsigned long pfn;
+
+	gmem_vm_create(&other, TEST_SIZE);
+	pfn = allocate_pfn(other.fd, BAD);
+	kvm_vm_free(other.vm);
+	poison(pfn);
+	gmem_punch(other.fd, 0, TEST_SIZE);
+	close(other.fd);
+	munmap(other.shared, other.size);
+}
+
+struct poisoner {
+	unsigned long pfn;
+	bool go;
+};
+
+static void *poison_when_told(void *arg)
+{
+	struct poisoner *p = arg;
+
+	while (!READ_ONCE(p->go))
+		cpu_relax();
+	poison(p->pfn);
+	return NULL;
+}
+
+/*
+ * Handling a failure starts with the lock of the page, punching a hole with
+ * that of the file.  The last page of a large file fails while the hole is
+ * punched from the front.
+ */
+TEST_F_TIMEOUT(hwpoison, races_with_punch_hole, 60)
+{
+	const size_t size = SZ_16M;
+	struct gmem_vm *g = &self->g;
+	int fd = vm_create_guest_memfd(g->vm, size, 0);
+	pthread_t thread;
+	int i;
+
+	for (i = 0; i < 30; i++) {
+		struct poisoner p = {
+			.pfn = allocate_pfn(fd, size - PAGE_SIZE),
+		};
+
+		gmem_allocate(fd, 0, size);
+		thread = gmem_thread(poison_when_told, &p);
+		WRITE_ONCE(p.go, true);
+		/* Vary which of the two is first. */
+		usleep(i * 100);
+		gmem_punch(fd, 0, size);
+		pthread_join(thread, NULL);
+		gmem_punch(fd, 0, size);
+	}
+	close(fd);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0);
+}
+
+/* The failure of a page must not leave the VM's invalidation half done. */
+TEST_F_TIMEOUT(hwpoison, races_with_the_end_of_the_file, 60)
+{
+	struct gmem_vm *g = &self->g;
+	pthread_t thread;
+	int i, fd;
+
+	for (i = 0; i < 50; i++) {
+		struct poisoner p = {};
+
+		fd = vm_create_guest_memfd(g->vm, TEST_SIZE, 0);
+		gmem_set_slot(g->vm, GMEM_SLOT + 1, KVM_MEM_GUEST_MEMFD,
+			      2 * GMEM_GPA, TEST_SIZE, g->shared, fd, 0);
+		p.pfn = allocate_pfn(fd, BAD);
+		thread = gmem_thread(poison_when_told, &p);
+		WRITE_ONCE(p.go, true);
+		usleep(i * 20);
+		close(fd);
+		gmem_delete_slot(g->vm, GMEM_SLOT + 1);
+		pthread_join(thread, NULL);
+		gmem_guest_fill(g, i * PAGE_SIZE, PAGE_SIZE, 1);
+	}
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_sw_protected();
+	__TEST_REQUIRE(!access(POISON, W_OK), "load hwpoison-inject");
+	TEST_REQUIRE(!access("/sys/kernel/tracing/instances", W_OK));
+	return test_harness_run(argc, argv);
+}

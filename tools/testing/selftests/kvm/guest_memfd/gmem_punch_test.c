@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * FALLOC_FL_PUNCH_HOLE under a running guest: what is punched reads as zero at
+ * once, what is not stays, and a page that was freed is never seen again.
+ */
+#include "gmem_util.h"
+
+#define NR_PAGES  1024
+#define TEST_SIZE (NR_PAGES * PAGE_SIZE)
+
+/* How long the tests that race against the guest do so */
+#define RACE_MS   3000
+
+FIXTURE(punch)
+{
+	struct gmem_usage usage;
+	struct gmem_vm g;
+};
+
+FIXTURE_SETUP(punch)
+{
+	gmem_usage_get(&self->usage);
+	gmem_vm_create(&self->g, TEST_SIZE);
+}
+
+FIXTURE_TEARDOWN(punch)
+{
+	gmem_vm_free(&self->g);
+	gmem_usage_check(&self->usage);
+}
+
+/* Where the host sees a global of the guest */
+#define guest_global(vm, name) \
+	((typeof(name) *)addr_gva2hva(vm, (vm_vaddr_t)&(name)))
+
+TEST_F(punch, hole_reads_as_zero_and_its_neighbours_stay)
+{
+	static const struct {
+		uint64_t start, nr;
+	} holes[] = {
+		{ 0, 1 }, { 7, 1 }, { 63, 2 }, { 100, 412 }, { 511, 2 },
+		{ NR_PAGES - 1, 1 }, { 0, NR_PAGES },
+	};
+	struct gmem_vm *g = &self->g;
+	uint64_t offset, size;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(holes); i++) {
+		offset = holes[i].start * PAGE_SIZE;
+		size = holes[i].nr * PAGE_SIZE;
+		gmem_guest_fill(g, 0, TEST_SIZE, 0x1234);
+		gmem_punch(g->fd, offset, size);
+		gmem_guest_expect(g, 0, offset, 0x1234);
+		gmem_guest_expect(g, offset, size, 0);
+		gmem_guest_expect(g, offset + size, TEST_SIZE - offset - size,
+				  0x1234);
+	}
+}
+
+TEST_F(punch, hole_frees_the_memory)
+{
+	struct gmem_vm *g = &self->g;
+	long base = gmem_file_pages();
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 1);
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES));
+	gmem_punch(g->fd, 0, TEST_SIZE / 2);
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES / 2));
+	gmem_punch(g->fd, 0, 4 * TEST_SIZE);
+	EXPECT_TRUE(gmem_pages_are(base, 0));
+}
+
+/* A shared page has the same guest address, but not the same memory. */
+TEST_F(punch, hole_does_not_touch_shared_memory)
+{
+	struct gmem_vm *g = &self->g;
+
+	vm_mem_set_shared(g->vm, GMEM_GPA, TEST_SIZE / 2);
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x5678);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	gmem_guest_expect(g, 0, TEST_SIZE / 2, 0x5678);
+	gmem_guest_expect(g, TEST_SIZE / 2, TEST_SIZE / 2, 0);
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT_EQ(uc.cmd, UCALL_DONE);
+	return NULL;
+}
+
+/* The rounds that host and guest have completed; both start the next at once. */
+static uint64_t host_round, guest_round;
+static bool guest_stop;
+
+/* Fill the memory, have the host punch it away, and find it zero. */
+static void guest_take_turns(void)
+{
+	uint64_t *p, *end = (void *)(GMEM_GPA + TEST_SIZE);
+	uint64_t i;
+
+	for (i = 1; !READ_ONCE(guest_stop); i++) {
+		for (p = (void *)GMEM_GPA; p < end; p += PAGE_SIZE / sizeof(*p))
+			WRITE_ONCE(*p, i);
+		WRITE_ONCE(guest_round, i);
+		while (READ_ONCE(host_round) != i)
+			cpu_relax();
+		for (p = (void *)GMEM_GPA; p < end; p += PAGE_SIZE / sizeof(*p))
+			GUEST_ASSERT_EQ(READ_ONCE(*p), 0);
+	}
+	GUEST_DONE();
+}
+
+TEST_F_TIMEOUT(punch, running_guest_sees_zero_at_once, 60)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t *theirs = guest_global(g->vm, guest_round);
+	uint64_t *ours = guest_global(g->vm, host_round);
+	uint64_t end, i = 0;
+	pthread_t thread;
+	bool done;
+
+	vcpu_arch_set_entry_point(g->vcpu, guest_take_turns);
+	thread = gmem_thread(run_vcpu, g->vcpu);
+	end = gmem_now_ms() + RACE_MS;
+	do {
+		i++;
+		while (READ_ONCE(*theirs) != i)
+			sched_yield();
+		gmem_punch(g->fd, 0, TEST_SIZE);
+		done = i > 3 && gmem_now_ms() > end;
+		WRITE_ONCE(*guest_global(g->vm, guest_stop), done);
+		WRITE_ONCE(*ours, i);
+	} while (!done);
+	pthread_join(thread, NULL);
+}
+
+/* What the guest wrote last, and how often it found 0 instead */
+static uint64_t last[NR_PAGES], nr_holes;
+
+static void guest_write_and_check(void)
+{
+	uint64_t *p, i, val, pass;
+
+	for (pass = 1; !READ_ONCE(guest_stop); pass++) {
+		for (i = 0; i < NR_PAGES; i++) {
+			p = (void *)(GMEM_GPA + i * PAGE_SIZE);
+			val = READ_ONCE(*p);
+			__GUEST_ASSERT(!val || val == last[i],
+				       "page %lu holds 0x%lx, not 0 or 0x%lx",
+				       i, val, last[i]);
+			nr_holes += last[i] && !val;
+			last[i] = pass * NR_PAGES + i;
+			WRITE_ONCE(*p, last[i]);
+		}
+	}
+	GUEST_DONE();
+}
+
+static bool stop_churn;
+
+/* Take freed pages and leave a pattern in them. */
+static void *churn_memory(void *arg)
+{
+	void *mem;
+
+	while (!READ_ONCE(stop_churn)) {
+		mem = gmem_mmap(SZ_8M);
+		memset(mem, 0x5a, SZ_8M);
+		munmap(mem, SZ_8M);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(punch, running_guest_sees_zero_or_its_own, 60)
+{
+	struct guest_random_state rng = new_guest_random_state(1);
+	struct gmem_vm *g = &self->g;
+	uint64_t *holes = guest_global(g->vm, nr_holes);
+	pthread_t vcpu, churn;
+	uint64_t end, start, nr;
+
+	vcpu_arch_set_entry_point(g->vcpu, guest_write_and_check);
+	vcpu = gmem_thread(run_vcpu, g->vcpu);
+	churn = gmem_thread(churn_memory, NULL);
+
+	end = gmem_now_ms() + RACE_MS;
+	/* A slow guest needs longer to come across a hole. */
+	while (gmem_now_ms() < end || !READ_ONCE(*holes)) {
+		start = guest_random_u32(&rng) % NR_PAGES;
+		nr = 1 + guest_random_u32(&rng) % 64;
+		nr = min(nr, NR_PAGES - start);
+		gmem_punch(g->fd, start * PAGE_SIZE, nr * PAGE_SIZE);
+		if (guest_random_bool(&rng))
+			gmem_allocate(g->fd, start * PAGE_SIZE, PAGE_SIZE);
+	}
+	WRITE_ONCE(*guest_global(g->vm, guest_stop), true);
+	pthread_join(vcpu, NULL);
+	WRITE_ONCE(stop_churn, true);
+	pthread_join(churn, NULL);
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_sw_protected();
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Private memory is zero before the guest first sees it, also on a machine
+ * whose free memory is full of somebody's data.
+ */
+#include "gmem_util.h"
+
+#define TEST_SIZE SZ_16M
+#define POLLUTION 0x5a
+
+FIXTURE(zero)
+{
+	struct gmem_usage usage;
+	struct gmem_vm g;
+};
+
+/*
+ * Leave a pattern in most of the free memory, or at least in that which was
+ * freed last and will be allocated first.
+ */
+static void pollute_free_memory(void)
+{
+	size_t size;
+	pid_t pid;
+
+	size = gmem_read_long("/proc/meminfo", "MemFree:") * 1024;
+	size = min(size / 10 * 8, (size_t)SZ_256M) & ~(PAGE_SIZE - 1);
+	pid = gmem_fork();
+	if (!pid) {
+		memset(gmem_mmap(size), POLLUTION, size);
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+}
+
+FIXTURE_SETUP(zero)
+{
+	pollute_free_memory();
+	gmem_usage_get(&self->usage);
+	gmem_vm_create(&self->g, TEST_SIZE);
+}
+
+FIXTURE_TEARDOWN(zero)
+{
+	gmem_vm_free(&self->g);
+	gmem_usage_check(&self->usage);
+}
+
+TEST_F_TIMEOUT(zero, touched, 120)
+{
+	gmem_guest_expect(&self->g, 0, TEST_SIZE, 0);
+}
+
+TEST_F_TIMEOUT(zero, allocated, 120)
+{
+	gmem_allocate(self->g.fd, 0, TEST_SIZE);
+	gmem_guest_expect(&self->g, 0, TEST_SIZE, 0);
+}
+
+TEST_F_TIMEOUT(zero, pre_faulted, 120)
+{
+	struct kvm_pre_fault_memory range = {
+		.gpa = GMEM_GPA,
+		.size = TEST_SIZE,
+	};
+
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_PRE_FAULT_MEMORY));
+	while (range.size)
+		vcpu_ioctl(self->g.vcpu, KVM_PRE_FAULT_MEMORY, &range);
+	gmem_guest_expect(&self->g, 0, TEST_SIZE, 0);
+}
+
+TEST_F_TIMEOUT(zero, punched, 120)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0xbad);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	pollute_free_memory();
+	gmem_guest_expect(g, 0, TEST_SIZE, 0);
+}
+
+TEST_F_TIMEOUT(zero, converted_and_punched, 120)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0xbad);
+	vm_mem_set_shared(g->vm, GMEM_GPA, TEST_SIZE);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	gmem_guest_fill(g, 0, TEST_SIZE, 0xbad);
+	vm_mem_set_private(g->vm, GMEM_GPA, TEST_SIZE);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0);
+}
+
+TEST_F_TIMEOUT(zero, new_file_in_an_old_slot, 120)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0xbad);
+	gmem_delete_slot(g->vm, GMEM_SLOT);
+	gmem_vm_close_fd(g);
+	g->fd = vm_create_guest_memfd(g->vm, TEST_SIZE, 0);
+	gmem_vm_bind(g);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0);
+}
+
+TEST_F_TIMEOUT(zero, memory_of_another_vm, 120)
+{
+	struct gmem_vm other;
+
+	gmem_guest_fill(&self->g, 0, TEST_SIZE, 0xbad);
+	gmem_vm_create(&other, TEST_SIZE);
+	gmem_guest_expect(&other, 0, TEST_SIZE, 0);
+	gmem_punch(self->g.fd, 0, TEST_SIZE);
+	gmem_guest_expect(&other, 0, TEST_SIZE, 0);
+	gmem_punch(other.fd, 0, TEST_SIZE);
+	gmem_guest_expect(&other, 0, TEST_SIZE, 0);
+	gmem_vm_free(&other);
+}
+
+/* Where the allocator clears pages itself, nothing here could fail. */
+static bool allocator_clears_pages(void)
+{
+	char cmdline[4096] = {};
+	int fd = open("/proc/cmdline", O_RDONLY);
+
+	TEST_ASSERT(fd >= 0 && read(fd, cmdline, sizeof(cmdline) - 1) > 0,
+		    "cannot read /proc/cmdline");
+	close(fd);
+	return !strstr(cmdline, "init_on_alloc=0");
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_sw_protected();
+	__TEST_REQUIRE(!allocator_clears_pages(), "boot with init_on_alloc=0");
+	return test_harness_run(argc, argv);
+}
