@@ -16,25 +16,19 @@ usage() {
 	END
 }
 
-# Fail and name the options that Kconfig did not let through.
+# Fail and name the options that Kconfig did not grant.
 check_config() {
 	local wanted=$1 config=$2 missing
 
-	missing=$(grep -vxFf "$config" "$wanted" | grep -E '^(CONFIG_|# CONFIG_.* is not set$)' || true)
-	# An option that is not visible is off as well.
-	missing=$(while read -r line; do
-		case $line in
-		"# CONFIG_"*)
-			line=${line#"# "}
-			grep -q "^${line%% *}=" "$config" && echo "$line"
-			;;
-		?*) echo "$line" ;;
-		esac
-	done <<<"$missing" || true)
+	missing=$(
+		grep '^CONFIG_' "$wanted" | grep -vxFf "$config" || true
+		sed -n 's/^# \(CONFIG_[A-Z0-9_]*\) is not set$/^\1=/p' "$wanted" |
+			grep -f - "$config" || true
+	)
 	if [[ -n $missing ]]; then
-		echo "kernel: these options did not make it into $config:" >&2
+		echo "kernel: $config is not as asked for:" >&2
 		echo "$missing" >&2
-		echo "Give each its dependencies in configs/, or drop it." >&2
+		echo "In configs/, give each of these its dependencies, or drop it." >&2
 		exit 1
 	fi
 }

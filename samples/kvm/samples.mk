@@ -19,7 +19,7 @@ samples: $(SAMPLES)/private_guest
 
 demo: modules samples
 	@vm/deps.sh vm
-	@ABI=$(ABI) vm/run.sh --flavour $(FLAVOUR) -- $(SAMPLES)/private_guest
+	@BASE=$(BASE) vm/run.sh --flavour $(FLAVOUR) -- $(SAMPLES)/private_guest
 
 # The host's own <linux/kvm.h> may be older than the tree's.
 $(SAMPLES)/headers/installed: $(wildcard include/uapi/linux/*.h patches/*) | tree
