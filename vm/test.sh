@@ -88,11 +88,8 @@ select_host_tests() {
 
 # Build what the selected tests need.
 build() {
-	local goals=()
+	local goals=(selftests)
 
-	if ((${#SELECTED[@]})); then
-		goals+=(selftests)
-	fi
 	if [[ $KERNEL = debug ]]; then
 		goals+=(kernel CONFIG=debug)
 	elif [[ $MODULES = base ]]; then
