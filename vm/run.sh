@@ -172,7 +172,7 @@ qemu_command() {
 # Boot with the programs' output on stdout as it comes.  It goes by way of a
 # file: QEMU drops what a slow reader of a pipe does not take.
 boot() {
-	local pid status=0
+	local pid tail status=0
 
 	OUTPUT=file,id=output,path=$RUN/output
 	qemu_command
@@ -180,9 +180,11 @@ boot() {
 	timeout -k 5 $((LIMIT + BOOT_SECONDS)) "${QEMU[@]}" </dev/null >"$RUN/qemu" 2>&1 &
 	pid=$!
 	trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
-	tail -f -n +1 -s 0.1 --pid="$pid" "$RUN/output"
+	tail -f -n +1 -s 0.1 --pid="$pid" "$RUN/output" &
+	tail=$!
 	wait "$pid" || status=$?
 	trap - INT TERM
+	wait "$tail"
 	return $status
 }
 
@@ -194,23 +196,23 @@ boot_shell() {
 }
 
 panic_line() {
-	grep -ao -m1 'Kernel panic - not syncing.*' "$CONSOLE"
+	grep -ao -m1 'Kernel panic - not syncing.*' "$RUN/console.log"
 }
 
 # The first leaks that the VM reported of job $1.
 leaks() {
-	grep -a -m3 "^leak $1 " "$RUN/verdict" | cut -d' ' -f3- | paste -sd,
+	grep -a -m3 "^leak $1 " "$RUN/verdict" | cut -d' ' -f3- | paste -sd';'
 }
 
 # Why this boot failed as a whole: exit, or return if it did not.
 judge_boot() {
 	local status=$1 first
 
-	first=$(splats "$CONSOLE" | head -1)
-	if [[ ! -s $CONSOLE ]]; then
+	first=$(splats "$RUN/console.log" | head -1)
+	if [[ ! -s $RUN/console.log ]]; then
 		cat "$RUN/qemu" >&2
 		die $ERROR "QEMU did not start the VM (status $status)"
-	elif grep -aq 'Kernel panic - not syncing' "$CONSOLE"; then
+	elif [[ -n $(panic_line) ]]; then
 		die $PANIC "panic: $(panic_line) (first: $first; see $CONSOLE)"
 	elif grep -aq '^leak - ' "$RUN/verdict"; then
 		die $LEAK "leak: $(leaks -) (see $CONSOLE)"
@@ -329,7 +331,8 @@ main() {
 	fi
 
 	CONSOLE=$BUILD/logs/$LOG.console.log
-	tr -d '\r' <"$RUN/console" >"$CONSOLE"
+	tr -d '\r' <"$RUN/console" >"$RUN/console.log"
+	cp "$RUN/console.log" "$CONSOLE"
 	[[ -z $VERDICT ]] || cp "$RUN/verdict" "$VERDICT"
 	judge_boot "$status"
 	[[ -n $JOBS ]] || judge_program

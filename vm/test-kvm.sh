@@ -55,7 +55,7 @@ select_tests() {
 results_dir() {
 	local hash
 
-	hash=$(cat "$BUILD/modules"/*-cloud-amd64/"$1"/*.ko "$TESTS"/* | sha256sum)
+	hash=$(cat "$BUILD/modules/${BASE:-}"*-cloud-amd64/"$1"/*.ko "$TESTS"/* | sha256sum)
 	echo "$BUILD/test-kvm/$1-${hash:0:12}"
 }
 
