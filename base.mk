@@ -12,4 +12,4 @@ endif
 ABI = $(eval ABI := $(shell base/debs.sh abi $(BASE)))$(or $(ABI),$(error No ABI))
 
 # Debian's package versions that were tested, oldest to newest.
-TESTED := 6.12.107-1~deb12u1 6.12.117-1~deb12u1
+TESTED := 6.12.94-1 6.12.107-1~deb12u1 6.12.117-1~deb12u1
