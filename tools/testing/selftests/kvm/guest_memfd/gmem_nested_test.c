@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A guest with a guest of its own: KVM then maps private memory through shadow
+ * page tables, too, and finds those mappings by the memory slots' reverse maps.
+ * Whatever takes memory away must take it from both.
+ */
+#include "gmem_util.h"
+#include "svm_util.h"
+
+#define TEST_SIZE SZ_2M
+
+FIXTURE(nested)
+{
+	struct gmem_usage usage;
+	struct gmem_vm g;
+};
+
+static uint64_t seen;
+
+/* Count the runs in the first word of the test memory. */
+static void l2_guest_code(void)
+{
+	uint64_t *word = (void *)GMEM_GPA;
+
+	seen = READ_ONCE(*word);
+	WRITE_ONCE(*word, seen + 1);
+	vmmcall();
+}
+
+static void l1_guest_code(struct svm_test_data *svm, uint64_t nested_cr3)
+{
+	static uint64_t l2_stack[64];
+	struct vmcb *vmcb = svm->vmcb;
+
+	generic_svm_setup(svm, l2_guest_code, NULL);
+	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	vmcb->control.nested_cr3 = nested_cr3;
+	for (;;) {
+		vmcb->save.rip = (uint64_t)l2_guest_code;
+		vmcb->save.rsp = (uint64_t)&l2_stack[ARRAY_SIZE(l2_stack) - 1];
+		run_guest(vmcb, svm->vmcb_gpa);
+		GUEST_ASSERT_EQ(vmcb->control.exit_code, SVM_EXIT_VMMCALL);
+		GUEST_SYNC1(seen);
+	}
+}
+
+/* Nested page tables that map the first 512 GiB to itself in 1 GiB pages */
+static uint64_t create_identity_map(struct kvm_vm *vm)
+{
+	const uint64_t flags = 0x7;	/* present, writable, user */
+	const uint64_t huge = BIT_ULL(7);
+	vm_vaddr_t pml4 = vm_vaddr_alloc_page(vm);
+	vm_vaddr_t pdpt = vm_vaddr_alloc_page(vm);
+	uint64_t *entry = addr_gva2hva(vm, pdpt);
+	uint64_t i;
+
+	memset(addr_gva2hva(vm, pml4), 0, PAGE_SIZE);
+	*(uint64_t *)addr_gva2hva(vm, pml4) = addr_gva2gpa(vm, pdpt) | flags;
+	for (i = 0; i < PAGE_SIZE / sizeof(*entry); i++)
+		entry[i] = i * SZ_1G | huge | flags;
+
+	return addr_gva2gpa(vm, pml4);
+}
+
+FIXTURE_SETUP(nested)
+{
+	struct gmem_vm *g = &self->g;
+	vm_vaddr_t svm;
+
+	gmem_usage_get(&self->usage);
+	gmem_vm_create(g, TEST_SIZE);
+	vcpu_alloc_svm(g->vm, &svm);
+	vcpu_arch_set_entry_point(g->vcpu, l1_guest_code);
+	vcpu_args_set(g->vcpu, 2, svm, create_identity_map(g->vm));
+}
+
+FIXTURE_TEARDOWN(nested)
+{
+	gmem_vm_free(&self->g);
+	gmem_usage_check(&self->usage);
+}
+
+/* Run the nested guest once and tell what it saw. */
+static uint64_t run_nested(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
+	return uc.args[0];
+}
+
+TEST_F(nested, hole_reads_as_zero)
+{
+	struct gmem_vm *g = &self->g;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(0, run_nested(g->vcpu));
+		EXPECT_EQ(1, run_nested(g->vcpu));
+		EXPECT_EQ(2, run_nested(g->vcpu));
+		gmem_punch(g->fd, 0, TEST_SIZE);
+	}
+}
+
+TEST_F(nested, conversion_is_seen)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t *shared = g->shared;
+
+	*shared = 100;
+	EXPECT_EQ(0, run_nested(g->vcpu));
+	vm_mem_set_shared(g->vm, GMEM_GPA, TEST_SIZE);
+	EXPECT_EQ(100, run_nested(g->vcpu));
+	EXPECT_EQ(101, *shared);
+	vm_mem_set_private(g->vm, GMEM_GPA, TEST_SIZE);
+	EXPECT_EQ(1, run_nested(g->vcpu));
+	EXPECT_EQ(101, *shared);
+}
+
+static bool stop;
+
+/* Not from the start: KVM takes a null first entry for the end of the map. */
+static void *punch_most(void *arg)
+{
+	int *fd = arg;
+
+	while (!READ_ONCE(stop))
+		gmem_punch(*fd, PAGE_SIZE, SZ_1G - PAGE_SIZE);
+	return NULL;
+}
+
+/*
+ * A large slot takes time to get its reverse maps.  A hole that is punched in
+ * the meantime must not look for mappings there.
+ */
+TEST_F_TIMEOUT(nested, slots_come_and_go_under_punch_hole, 60)
+{
+	struct gmem_vm *g = &self->g;
+	void *mem = gmem_mmap(SZ_1G);
+	pthread_t thread;
+	int i, fd;
+
+	/* From here on all slots have reverse maps. */
+	run_nested(g->vcpu);
+
+	fd = vm_create_guest_memfd(g->vm, SZ_1G, 0);
+	thread = gmem_thread(punch_most, &fd);
+	for (i = 0; i < 100; i++) {
+		gmem_set_slot(g->vm, GMEM_SLOT + 1, KVM_MEM_GUEST_MEMFD,
+			      2 * GMEM_GPA, SZ_1G, mem, fd, 0);
+		gmem_delete_slot(g->vm, GMEM_SLOT + 1);
+	}
+	WRITE_ONCE(stop, true);
+	pthread_join(thread, NULL);
+	close(fd);
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_sw_protected();
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM));
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_GBPAGES));
+	return test_harness_run(argc, argv);
+}
