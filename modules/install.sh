@@ -22,7 +22,7 @@ die() {
 }
 
 main() {
-	local dir vendor
+	local dir running vendor
 
 	if (($# != 2)) && [[ "$*" != --remove ]]; then
 		usage >&2
@@ -31,16 +31,17 @@ main() {
 	if ((EUID)); then
 		die "run this as root"
 	fi
-	dir=/lib/modules/$(uname -r)/updates/guest_memfd
+	running=$(uname -r)
+	dir=/lib/modules/$running/updates/guest_memfd
 	if [[ $1 == --remove ]]; then
 		rm -rf "$dir"
-	elif [[ $1 == $(uname -r) ]]; then
+	elif [[ $1 == "$running" ]]; then
 		install -D -m 644 -t "$dir" "$2"/*.ko
 	else
-		die "the modules are for $1, but $(uname -r) runs:" \
+		die "the modules are for $1, but $running runs:" \
 			"build for it with BASE= and FLAVOUR="
 	fi
-	depmod
+	depmod "$running"
 	vendor=$(grep -qw svm /proc/cpuinfo && echo amd || echo intel)
 	echo "install: done. With no VM running, reload KVM:" \
 		"modprobe -r kvm_$vendor kvm && modprobe kvm_$vendor"
