@@ -139,7 +139,7 @@ default_accel() {
 
 # Set QEMU to the command line.
 qemu_command() {
-	local threads=multi append
+	local append
 
 	append="console=ttyS0 printk.time=1 panic=-1 reboot=t panic_on_warn=1 oops=panic"
 	append+=" softlockup_panic=1 watchdog_thresh=30 nmi_watchdog=0"
@@ -157,13 +157,14 @@ qemu_command() {
 		-chardev "$OUTPUT" -serial chardev:output
 		-chardev "file,id=verdict,path=$RUN/verdict" -serial chardev:verdict)
 
-	((CPUS > 1)) || threads=single
+	# With a thread for each CPU, one may run a stale breakpoint of code that
+	# another is patching ("Oops: int3"); and where CPUs are few, it is slower.
 	if [[ -n $ICOUNT ]]; then
 		QEMU+=(-accel "tcg,thread=single" -cpu "max,-erms,-fsrm"
 			-icount "shift=0,sleep=off" -seed 1
 			-rtc "base=2026-01-01T00:00:00,clock=vm")
 	elif [[ $ACCEL = tcg ]]; then
-		QEMU+=(-accel "tcg,thread=$threads" -cpu max)
+		QEMU+=(-accel "tcg,thread=single" -cpu max)
 	else
 		QEMU+=(-accel kvm -cpu host)
 	fi
