@@ -26,7 +26,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <linux/module.h>
 #include <net/if.h>
 #include <signal.h>
@@ -232,29 +231,6 @@ static void load_kvm(void)
 		load_modules("/modules/svm.list");
 	else if (cpu_has(" vmx"))
 		load_modules("/modules/vmx.list");
-}
-
-/*
- * Making the first VM and destroying the last one patches the scheduler's code,
- * and an emulated machine with several CPUs may run a stale breakpoint of the
- * patching: keep a VM there for as long as there are jobs.  Returns its file
- * descriptor, or -1.
- */
-static int hold_vm(void)
-{
-	int vm = -1;
-	int kvm;
-
-	if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
-		return vm;
-
-	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (kvm >= 0)
-		vm = ioctl(kvm, KVM_CREATE_VM, 0);
-	if (vm >= 0)
-		fcntl(vm, F_SETFD, FD_CLOEXEC);
-	close(kvm);
-	return vm;
 }
 
 /* The vendor's module holds kvm: it goes first. */
@@ -528,7 +504,7 @@ int main(void)
 	bool interactive = getenv("interactive");
 	struct dirent **jobs;
 	sigset_t child;
-	int i, n, vm;
+	int i, n;
 
 	mount_all();
 	open_channels(interactive);
@@ -546,13 +522,11 @@ int main(void)
 	if (getenv("settle"))
 		sleep(SETTLE_SECONDS);
 
-	vm = hold_vm();
 	chdir("/tmp");
 	n = scandir("/jobs", &jobs, is_job, alphasort);
 	for (i = 0; i < n; i++)
 		run_job(jobs[i]->d_name, interactive);
 
-	close(vm);
 	check_kmemleak();
 	unload_kvm();
 	stop();
