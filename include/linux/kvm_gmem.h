@@ -127,8 +127,16 @@ u64 kvm_supported_mem_attributes(struct kvm *kvm);
 unsigned long kvm_get_memory_attributes(struct kvm *kvm, gfn_t gfn);
 int kvm_vm_ioctl_set_mem_attributes(struct kvm *kvm,
 				    struct kvm_memory_attributes *attrs);
+bool kvm_mem_attributes_are_uniform(struct kvm *kvm, gfn_t gfn,
+				    unsigned long nr);
 void kvm_mem_attributes_destroy(struct kvm *kvm);
 #else
+static inline bool kvm_mem_attributes_are_uniform(struct kvm *kvm, gfn_t gfn,
+						  unsigned long nr)
+{
+	return true;
+}
+
 static inline void kvm_mem_attributes_destroy(struct kvm *kvm)
 {
 }

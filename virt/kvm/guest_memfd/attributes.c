@@ -11,6 +11,9 @@
  * terabyte, and adjacent ranges that are alike are one.  The tree is made when
  * attributes are first set: a VM without has none.
  *
+ * Whether a huge page would be of one kind is asked when it is about to be
+ * mapped.  x86 has a flag for that in each memslot, which stays clear.
+ *
  * Writers hold kvm->slots_lock.  Readers hold nothing but RCU, and may see the
  * attributes from before or after a change that is under way.  A fault finds
  * out by kvm->mmu_invalidate_seq, as a change invalidates its range.
@@ -74,6 +77,19 @@ bool kvm_range_has_memory_attributes(struct kvm *kvm, gfn_t start, gfn_t end,
 	return !attrs || next >= end;
 }
 
+/* Whether all of the @nr gfns, naturally aligned, around @gfn are alike. */
+bool kvm_mem_attributes_are_uniform(struct kvm *kvm, gfn_t gfn,
+				    unsigned long nr)
+{
+	gfn_t start = round_down(gfn, nr);
+
+	if (!rcu_access_pointer(kvm->mem_attributes))
+		return true;
+
+	return kvm_range_has_memory_attributes(kvm, start, start + nr, ~0,
+					       kvm_get_memory_attributes(kvm, gfn));
+}
+
 static struct maple_tree *kvm_mem_attributes_get_tree(struct kvm *kvm)
 {
 	struct maple_tree *tree;
@@ -135,22 +151,19 @@ static void kvm_mem_attributes_set_range(struct ma_state *mas, gfn_t start,
 	mas_set_range(mas, first, last);
 }
 
-typedef bool (*kvm_mem_attributes_cb)(struct kvm *kvm,
-				      struct kvm_gfn_range *range);
-
 /*
- * Call @fn for each memslot in [@start, @end).  Return whether there was any;
- * then mmu_lock is held, and @on_lock was called first.
+ * Zap what is mapped in [@start, @end) and would not be with @attributes.
+ * Return whether there are memslots: then kvm_mem_attributes_zap_end() is due.
  */
-static bool kvm_mem_attributes_lock_slots(struct kvm *kvm, gfn_t start,
-					  gfn_t end, unsigned long attributes,
-					  void (*on_lock)(struct kvm *kvm),
-					  kvm_mem_attributes_cb fn)
+static bool kvm_mem_attributes_zap_start(struct kvm *kvm, gfn_t start,
+					 gfn_t end, unsigned long attributes)
 {
 	struct kvm_memslot_iter iter;
 	bool locked = false;
 	bool flush = false;
 	int i;
+
+	lockdep_assert_held(&kvm->slots_lock);
 
 	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
 		kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(kvm, i),
@@ -167,23 +180,29 @@ static bool kvm_mem_attributes_lock_slots(struct kvm *kvm, gfn_t start,
 			if (!locked) {
 				locked = true;
 				KVM_MMU_LOCK(kvm);
-				on_lock(kvm);
+				kvm_mmu_invalidate_begin(kvm);
 			}
 
-			flush |= fn(kvm, &range);
+			kvm_mmu_invalidate_range_add(kvm, range.start,
+						     range.end);
+			flush |= kvm_arch_pre_set_memory_attributes(kvm,
+								    &range);
 		}
 	}
 
 	if (flush)
 		kvm_flush_remote_tlbs(kvm);
+	if (locked)
+		KVM_MMU_UNLOCK(kvm);
 
 	return locked;
 }
 
-static bool kvm_mem_attributes_zap(struct kvm *kvm, struct kvm_gfn_range *range)
+static void kvm_mem_attributes_zap_end(struct kvm *kvm)
 {
-	kvm_mmu_invalidate_range_add(kvm, range->start, range->end);
-	return kvm_arch_pre_set_memory_attributes(kvm, range);
+	KVM_MMU_LOCK(kvm);
+	kvm_mmu_invalidate_end(kvm);
+	KVM_MMU_UNLOCK(kvm);
 }
 
 static int kvm_set_memory_attributes(struct kvm *kvm, gfn_t start, gfn_t end,
@@ -191,6 +210,7 @@ static int kvm_set_memory_attributes(struct kvm *kvm, gfn_t start, gfn_t end,
 {
 	void *entry = attributes ? xa_mk_value(attributes) : NULL;
 	struct maple_tree *tree;
+	bool zapped;
 	int r;
 
 	lockdep_assert_held(&kvm->slots_lock);
@@ -210,17 +230,10 @@ static int kvm_set_memory_attributes(struct kvm *kvm, gfn_t start, gfn_t end,
 	if (r)
 		return r;
 
-	if (kvm_mem_attributes_lock_slots(kvm, start, end, attributes,
-					  kvm_mmu_invalidate_begin,
-					  kvm_mem_attributes_zap))
-		KVM_MMU_UNLOCK(kvm);
-
+	zapped = kvm_mem_attributes_zap_start(kvm, start, end, attributes);
 	mas_store_prealloc(&mas, entry);
-
-	if (kvm_mem_attributes_lock_slots(kvm, start, end, attributes,
-					  kvm_mmu_invalidate_end,
-					  kvm_arch_post_set_memory_attributes))
-		KVM_MMU_UNLOCK(kvm);
+	if (zapped)
+		kvm_mem_attributes_zap_end(kvm);
 
 	return 0;
 }
