@@ -15,6 +15,7 @@
 
 struct kvm;
 struct kvm_create_guest_memfd;
+struct kvm_link_guest_memfd;
 struct kvm_memory_attributes;
 struct kvm_memory_slot;
 struct module;
@@ -55,11 +56,15 @@ void kvm_gmem_init_vm(struct kvm *kvm);
 void kvm_gmem_destroy_vm(struct kvm *kvm);
 
 int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args);
+int kvm_gmem_link(struct kvm *kvm, struct kvm_link_guest_memfd __user *uargs);
+int kvm_gmem_supported_links(struct kvm *kvm);
+
 int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 		  unsigned int fd, u64 offset);
 void kvm_gmem_bind_commit(struct kvm_memory_slot *slot);
 void kvm_gmem_unbind(struct kvm_memory_slot *slot);
 
+bool kvm_gmem_is_writable(const struct kvm_memory_slot *slot);
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order);
 long kvm_gmem_populate(struct kvm *kvm, gfn_t start, void __user *src,
@@ -78,6 +83,8 @@ void kvm_arch_gmem_reclaim(kvm_pfn_t start, kvm_pfn_t end);
 
 /* Whether memory that @kvm used may be kept after @kvm is gone. */
 bool kvm_arch_gmem_may_outlive(struct kvm *kvm);
+/* Whether other VMs may use memory at the same time as @kvm. */
+bool kvm_arch_gmem_may_share(struct kvm *kvm);
 #else
 static inline int kvm_gmem_init(struct module *module)
 {
@@ -111,6 +118,11 @@ static inline void kvm_gmem_bind_commit(struct kvm_memory_slot *slot)
 static inline void kvm_gmem_unbind(struct kvm_memory_slot *slot)
 {
 	WARN_ON_ONCE(1);
+}
+
+static inline bool kvm_gmem_is_writable(const struct kvm_memory_slot *slot)
+{
+	return true;
 }
 
 static inline int kvm_gmem_get_pfn(struct kvm *kvm,

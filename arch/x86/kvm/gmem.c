@@ -30,3 +30,9 @@ bool kvm_arch_gmem_may_outlive(struct kvm *kvm)
 {
 	return kvm->arch.vm_type != KVM_X86_SNP_VM;
 }
+
+bool kvm_arch_gmem_may_share(struct kvm *kvm)
+{
+	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM ||
+	       kvm->arch.vm_type == KVM_X86_SW_PROTECTED_VM;
+}

@@ -15,7 +15,7 @@
  *	          kvm->gmem.lock
  *
  * Nothing waits for kvm->srcu readers while it holds an invalidate_lock, and
- * user memory is never touched under one.
+ * user memory is never touched under one.  Two inodes are never locked at once.
  */
 #ifndef __KVM_GMEM_H
 #define __KVM_GMEM_H
@@ -26,6 +26,17 @@
 #include <linux/kvm_host.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
+#include <uapi/linux/guest_memfd.h>
+
+/**
+ * enum gmem_view_state - what a view lets its VM and its descriptor do
+ * @GMEM_VIEW_ACTIVE: everything that its flags allow
+ * @GMEM_VIEW_PENDING: to be bound, and nothing else until it is active
+ */
+enum gmem_view_state {
+	GMEM_VIEW_ACTIVE,
+	GMEM_VIEW_PENDING,
+};
 
 /**
  * struct gmem_inode - memory, with its contents
@@ -35,6 +46,10 @@
  *		either of the two is enough to walk them.  It exists for
  *		memory_failure(), which comes with a folio locked and hence may
  *		not take the invalidate_lock.
+ * @nr_active: how many views are active and have a VM
+ * @pending: the VM whose view is pending, or NULL; there is one at most
+ *
+ * @nr_active and @pending change as the views do.
  *
  * Size and flags never change once the inode is there.
  */
@@ -42,6 +57,8 @@ struct gmem_inode {
 	struct inode vfs_inode;
 	/* inside the invalidate_lock, see above */
 	struct mutex views_lock;
+	unsigned int nr_active;
+	struct kvm *pending;
 };
 
 static inline struct gmem_inode *GMEM_I(struct inode *inode)
@@ -53,18 +70,23 @@ static inline struct gmem_inode *GMEM_I(struct inode *inode)
  * struct gmem_file - one VM's view of a gmem_inode
  * @kvm: the VM; NULL in a dead view, whose VM is gone
  * @file: the file whose private_data this is; immutable
+ * @flags: KVM_LINK_GUEST_MEMFD_READONLY and _NO_FALLOCATE: rights that the view
+ *	   does not have; immutable
+ * @state: what the view is good for now
  * @bindings: &kvm_memory_slot.gmem.node of each memslot that maps a part of the
  *	      file, by page offset.  A memslot is in here only while it can be
  *	      reached by faults, and pins @file for as long as it is bound.
  * @inode_node: in the inode's i_mapping->i_private_list
  * @kvm_node: in @kvm's list of views, protected by &kvm_gmem_vm.lock
  *
- * @kvm, @bindings and @inode_node change under both the invalidate_lock (for
- * write) and &gmem_inode.views_lock.
+ * @kvm, @state, @bindings and @inode_node change under both the
+ * invalidate_lock (for write) and &gmem_inode.views_lock.
  */
 struct gmem_file {
 	struct kvm *kvm;
 	struct file *file;
+	u64 flags;
+	enum gmem_view_state state;
 	struct rb_root_cached bindings;
 	struct list_head inode_node;
 	struct list_head kvm_node;
@@ -92,6 +114,21 @@ static inline void kvm_gmem_assert_views_writable(struct inode *inode)
 	lockdep_assert_held(&GMEM_I(inode)->views_lock);
 }
 
+/* Whether @view's VM may map, and hence use, the memory. */
+static inline bool kvm_gmem_may_map(struct gmem_file *view)
+{
+	kvm_gmem_assert_views_stable(file_inode(view->file));
+
+	return view->state == GMEM_VIEW_ACTIVE;
+}
+
+/* Whether memory may be allocated, filled or given back through @view. */
+static inline bool kvm_gmem_may_change(struct gmem_file *view)
+{
+	return kvm_gmem_may_map(view) &&
+	       !(view->flags & KVM_LINK_GUEST_MEMFD_NO_FALLOCATE);
+}
+
 /* inode.c */
 int kvm_gmem_inode_init(struct module *module);
 void kvm_gmem_inode_exit(void);
@@ -101,18 +138,25 @@ struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size);
 
 /* file.c */
 int kvm_gmem_create_fd(struct kvm *kvm, loff_t size);
+struct file *kvm_gmem_alloc_file(struct inode *inode);
 struct gmem_file *kvm_gmem_file_view(struct file *file);
+
+/* view.c */
+struct gmem_file *kvm_gmem_find_view(struct inode *inode, struct kvm *kvm);
+void kvm_gmem_add_view(struct gmem_file *view, struct kvm *kvm);
+void kvm_gmem_retire_view(struct gmem_file *view);
 void kvm_gmem_detach_vm(struct kvm *kvm);
 
 /* pfn.c */
-long kvm_gmem_allocate(struct inode *inode, pgoff_t start, pgoff_t end);
+long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end);
 
 /* invalidate.c: offsets in pages, [start, end) */
 void kvm_gmem_invalidate_start(struct gmem_file *view, pgoff_t start,
 			       pgoff_t end);
 void kvm_gmem_invalidate_end(struct gmem_file *view, pgoff_t start,
 			     pgoff_t end);
-void kvm_gmem_punch_hole(struct inode *inode, pgoff_t start, pgoff_t end);
+void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end);
+int kvm_gmem_punch_hole(struct gmem_file *view, pgoff_t start, pgoff_t end);
 int kvm_gmem_error_folio(struct address_space *mapping, struct folio *folio);
 
 #endif /* __KVM_GMEM_H */

@@ -46,6 +46,8 @@ static struct inode *kvm_gmem_super_alloc_inode(struct super_block *sb)
 		return NULL;
 
 	mutex_init(&gi->views_lock);
+	gi->nr_active = 0;
+	gi->pending = NULL;
 	return &gi->vfs_inode;
 }
 

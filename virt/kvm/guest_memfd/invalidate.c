@@ -112,11 +112,11 @@ void kvm_gmem_invalidate_end(struct gmem_file *view, pgoff_t start, pgoff_t end)
 }
 
 /* Give the pages [@start, @end) back, whoever maps them. */
-void kvm_gmem_punch_hole(struct inode *inode, pgoff_t start, pgoff_t end)
+void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 {
 	struct gmem_file *view;
 
-	guard(gmem_invalidate)(inode->i_mapping);
+	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
 
 	kvm_gmem_for_each_file(view, inode)
 		kvm_gmem_invalidate_start(view, start, end);
@@ -127,6 +127,20 @@ void kvm_gmem_punch_hole(struct inode *inode, pgoff_t start, pgoff_t end)
 
 	kvm_gmem_for_each_file(view, inode)
 		kvm_gmem_invalidate_end(view, start, end);
+}
+
+/* -EPERM: @view may not do that. */
+int kvm_gmem_punch_hole(struct gmem_file *view, pgoff_t start, pgoff_t end)
+{
+	struct inode *inode = file_inode(view->file);
+
+	guard(gmem_invalidate)(inode->i_mapping);
+
+	if (!kvm_gmem_may_change(view))
+		return -EPERM;
+
+	kvm_gmem_remove_pages(inode, start, end);
+	return 0;
 }
 
 /*

@@ -29,6 +29,9 @@
  * bindings are dropped, and they are dead from then on.  The descriptor of a
  * dead view still names the memory.  If the hardware ties memory to the VM that
  * used it, the memory is reclaimed at that moment.
+ *
+ * A *link* is a second VM's view of the same inode: beside the first, with
+ * rights of its own, or in order to follow it.
  */
 
 #include <linux/kvm_host.h>

@@ -48,6 +48,22 @@ static int kvm_gmem_prepare_folio(struct kvm *kvm, struct folio *folio,
 }
 
 /**
+ * kvm_gmem_is_writable - whether the guest may write to a memslot's private half
+ * @slot: a memslot with KVM_MEM_GUEST_MEMFD, kept from going away
+ */
+bool kvm_gmem_is_writable(const struct kvm_memory_slot *slot)
+{
+	struct gmem_file *view;
+
+	/* kvm_gmem_get_pfn() has the answer to a memslot that is going. */
+	if (!slot->gmem.file)
+		return true;
+
+	view = slot->gmem.file->private_data;
+	return !(view->flags & KVM_LINK_GUEST_MEMFD_READONLY);
+}
+
+/**
  * kvm_gmem_get_pfn - get the page that backs a gfn, ready to be mapped
  * @kvm: the VM
  * @slot: a memslot with KVM_MEM_GUEST_MEMFD; the caller keeps it from going
@@ -58,8 +74,8 @@ static int kvm_gmem_prepare_folio(struct kvm *kvm, struct folio *folio,
  *
  * Nothing but kvm->mmu_invalidate_seq keeps the page in the file after this.
  *
- * Return: 0; -EFAULT if @slot is being deleted, -EHWPOISON if the page is lost,
- * -ENOMEM, or what the architecture says.
+ * Return: 0; -EFAULT if @slot is being deleted or its view is not active,
+ * -EHWPOISON if the page is lost, -ENOMEM, or what the architecture says.
  */
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order)
@@ -73,6 +89,9 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		return -EFAULT;
 
 	guard(gmem_invalidate_shared)(file->f_mapping);
+
+	if (!kvm_gmem_may_map(file->private_data))
+		return -EFAULT;
 
 	folio = filemap_grab_folio(file->f_mapping, gfn - slot->base_gfn +
 						    slot->gmem.pgoff);
@@ -93,26 +112,43 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 }
 EXPORT_SYMBOL_GPL(kvm_gmem_get_pfn);
 
+/* Have a page at @index, that may be neither filled nor prepared. */
+static int kvm_gmem_allocate_page(struct gmem_file *view, pgoff_t index)
+{
+	struct address_space *mapping = view->file->f_mapping;
+	struct folio *folio;
+
+	guard(gmem_invalidate_shared)(mapping);
+
+	if (!kvm_gmem_may_change(view))
+		return -EPERM;
+
+	folio = filemap_grab_folio(mapping, index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	folio_unlock(folio);
+	folio_put(folio);
+	return 0;
+}
+
 /*
  * Allocate the pages [@start, @end) that are not there.  They are neither
  * filled nor prepared: it is not known yet what for.
  */
-long kvm_gmem_allocate(struct inode *inode, pgoff_t start, pgoff_t end)
+long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end)
 {
-	struct folio *folio;
 	pgoff_t index;
+	int r;
 
 	for (index = start; index < end; index++) {
 		if (signal_pending(current))
 			return -EINTR;
 
-		scoped_guard(gmem_invalidate_shared, inode->i_mapping)
-			folio = filemap_grab_folio(inode->i_mapping, index);
-		if (IS_ERR(folio))
-			return PTR_ERR(folio);
+		r = kvm_gmem_allocate_page(view, index);
+		if (r)
+			return r;
 
-		folio_unlock(folio);
-		folio_put(folio);
 		cond_resched();
 	}
 

@@ -55,6 +55,9 @@ static int kvm_gmem_populate_page(struct kvm *kvm, struct kvm_memory_slot *slot,
 
 	guard(gmem_invalidate)(mapping);
 
+	if (!kvm_gmem_may_change(slot->gmem.file->private_data))
+		return -EPERM;
+
 	folio = kvm_gmem_get_empty_folio(mapping, gfn - slot->base_gfn +
 						  slot->gmem.pgoff);
 	if (IS_ERR(folio))
@@ -106,8 +109,9 @@ static int kvm_gmem_populate_from_user(struct kvm *kvm,
  * @opaque: for @populate
  *
  * Return: the number of pages that were populated, if any were, or: -EINVAL if
- * @start is not private memory, -EEXIST if it has contents already, -EFAULT if
- * @src cannot be read, -EINTR, -ENOMEM, -EHWPOISON, or what @populate said.
+ * @start is not private memory, -EPERM if the view does not allow it, -EEXIST if
+ * it has contents already, -EFAULT if @src cannot be read, -EINTR, -ENOMEM,
+ * -EHWPOISON, or what @populate said.
  */
 long kvm_gmem_populate(struct kvm *kvm, gfn_t start, void __user *src,
 		       long npages, kvm_gmem_populate_cb populate, void *opaque)
