@@ -12,6 +12,7 @@
 #include <linux/kvm_types.h>
 #include <linux/list.h>
 #include <linux/spinlock.h>
+#include <linux/workqueue.h>
 
 struct kvm;
 struct kvm_create_guest_memfd;
@@ -24,11 +25,13 @@ struct module;
  * struct kvm_gmem_vm - a VM's views of guest_memfd memory
  * @views: every &struct gmem_file that belongs to the VM
  * @lock: protects @views; a leaf
+ * @zap_work: zaps what the VM maps, once its memory was moved
  */
 struct kvm_gmem_vm {
 	struct list_head views;
 	/* protects views; a leaf */
 	spinlock_t lock;
+	struct delayed_work zap_work;
 };
 
 /**
@@ -58,6 +61,7 @@ void kvm_gmem_destroy_vm(struct kvm *kvm);
 int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args);
 int kvm_gmem_link(struct kvm *kvm, struct kvm_link_guest_memfd __user *uargs);
 int kvm_gmem_supported_links(struct kvm *kvm);
+int kvm_gmem_move(struct kvm *dst, u64 src_fd);
 
 int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 		  unsigned int fd, u64 offset);
@@ -85,6 +89,8 @@ void kvm_arch_gmem_reclaim(kvm_pfn_t start, kvm_pfn_t end);
 bool kvm_arch_gmem_may_outlive(struct kvm *kvm);
 /* Whether other VMs may use memory at the same time as @kvm. */
 bool kvm_arch_gmem_may_share(struct kvm *kvm);
+/* Whether all that makes up a VM of @kvm's type is what kvm_gmem_move() moves. */
+bool kvm_arch_gmem_may_move(struct kvm *kvm);
 #else
 static inline int kvm_gmem_init(struct module *module)
 {
@@ -132,6 +138,16 @@ static inline int kvm_gmem_get_pfn(struct kvm *kvm,
 	WARN_ON_ONCE(1);
 	return -EIO;
 }
+
+static inline int kvm_gmem_move(struct kvm *dst, u64 src_fd)
+{
+	return -EINVAL;
+}
+
+static inline bool kvm_arch_gmem_may_move(struct kvm *kvm)
+{
+	return false;
+}
 #endif /* CONFIG_KVM_PRIVATE_MEM */
 
 #ifdef CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES
@@ -141,6 +157,7 @@ int kvm_vm_ioctl_set_mem_attributes(struct kvm *kvm,
 				    struct kvm_memory_attributes *attrs);
 bool kvm_mem_attributes_are_uniform(struct kvm *kvm, gfn_t gfn,
 				    unsigned long nr);
+void kvm_mem_attributes_move(struct kvm *dst, struct kvm *src);
 void kvm_mem_attributes_destroy(struct kvm *kvm);
 #else
 static inline bool kvm_mem_attributes_are_uniform(struct kvm *kvm, gfn_t gfn,

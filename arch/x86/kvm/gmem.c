@@ -36,3 +36,12 @@ bool kvm_arch_gmem_may_share(struct kvm *kvm)
 	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM ||
 	       kvm->arch.vm_type == KVM_X86_SW_PROTECTED_VM;
 }
+
+/*
+ * SEV and SEV-ES have keys and pinned memory to move as well, which svm/sev.c
+ * does.  An SNP guest's context would have to follow its memory.
+ */
+bool kvm_arch_gmem_may_move(struct kvm *kvm)
+{
+	return kvm->arch.vm_type == KVM_X86_SW_PROTECTED_VM;
+}

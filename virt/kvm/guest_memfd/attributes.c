@@ -9,7 +9,8 @@
  * Attributes belong to the VM, not to the memory.  They are kept as ranges in a
  * maple tree, so that setting them costs the same for a page and for a
  * terabyte, and adjacent ranges that are alike are one.  The tree is made when
- * attributes are first set: a VM without has none.
+ * attributes are first set: a VM without has none.  A move hands it to another
+ * VM as it is.
  *
  * Whether a huge page would be of one kind is asked when it is about to be
  * mapped.  x86 has a flag for that in each memslot, which stays clear.
@@ -109,7 +110,11 @@ static struct maple_tree *kvm_mem_attributes_get_tree(struct kvm *kvm)
 	return tree;
 }
 
-/* Readers are gone; so is whoever might want slots_lock. */
+/*
+ * Readers are gone; so is whoever might want slots_lock.  If the tree came by a
+ * move, then readers of the VM that had it were gone by then: they are vCPUs,
+ * whose mutexes a move holds, or hold slots_lock.
+ */
 void kvm_mem_attributes_destroy(struct kvm *kvm)
 {
 	struct maple_tree *tree;
@@ -236,6 +241,33 @@ static int kvm_set_memory_attributes(struct kvm *kvm, gfn_t start, gfn_t end,
 		kvm_mem_attributes_zap_end(kvm);
 
 	return 0;
+}
+
+/*
+ * Give all of @src's attributes to @dst, which has none, and whose guest may have
+ * mapped as shared what is going to be private.  Costs the same for one range
+ * and for a million.
+ */
+void kvm_mem_attributes_move(struct kvm *dst, struct kvm *src)
+{
+	struct maple_tree *from, *to;
+	bool zapped;
+
+	from = rcu_dereference_protected(src->mem_attributes,
+					 lockdep_is_held(&src->slots_lock));
+	zapped = from && kvm_mem_attributes_zap_start(dst, 0, ULONG_MAX,
+						      KVM_MEMORY_ATTRIBUTE_PRIVATE);
+
+	to = rcu_replace_pointer(dst->mem_attributes, from,
+				 lockdep_is_held(&dst->slots_lock));
+	rcu_assign_pointer(src->mem_attributes, to);
+	if (from)
+		mt_set_external_lock(from, &dst->slots_lock);
+	if (to)
+		mt_set_external_lock(to, &src->slots_lock);
+
+	if (zapped)
+		kvm_mem_attributes_zap_end(dst);
 }
 
 /*

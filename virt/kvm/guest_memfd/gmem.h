@@ -5,17 +5,20 @@
  *
  * Lock order, outermost first:
  *
- *	kvm->slots_lock
- *	  kvm->slots_arch_lock
- *	    inode->i_mapping->invalidate_lock
- *	      folio lock
- *	        gmem_inode.views_lock
- *	          kvm->srcu (read)
- *	            kvm->mmu_lock
- *	          kvm->gmem.lock
+ *	kvm->lock
+ *	  vcpu->mutex
+ *	    kvm->slots_lock
+ *	      kvm->slots_arch_lock
+ *	        inode->i_mapping->invalidate_lock
+ *	          folio lock
+ *	            gmem_inode.views_lock
+ *	              kvm->srcu (read)
+ *	                kvm->mmu_lock
+ *	              kvm->gmem.lock
  *
  * Nothing waits for kvm->srcu readers while it holds an invalidate_lock, and
  * user memory is never touched under one.  Two inodes are never locked at once.
+ * Two VMs are by a move only: see move.c.
  */
 #ifndef __KVM_GMEM_H
 #define __KVM_GMEM_H
@@ -32,10 +35,12 @@
  * enum gmem_view_state - what a view lets its VM and its descriptor do
  * @GMEM_VIEW_ACTIVE: everything that its flags allow
  * @GMEM_VIEW_PENDING: to be bound, and nothing else until it is active
+ * @GMEM_VIEW_REVOKED: nothing, for good: a move gave the memory to another
  */
 enum gmem_view_state {
 	GMEM_VIEW_ACTIVE,
 	GMEM_VIEW_PENDING,
+	GMEM_VIEW_REVOKED,
 };
 
 /**
@@ -49,7 +54,8 @@ enum gmem_view_state {
  * @nr_active: how many views are active and have a VM
  * @pending: the VM whose view is pending, or NULL; there is one at most
  *
- * @nr_active and @pending change as the views do.
+ * @nr_active and @pending change as the views do, but a move reads them under
+ * neither lock.
  *
  * Size and flags never change once the inode is there.
  */
@@ -146,6 +152,10 @@ struct gmem_file *kvm_gmem_find_view(struct inode *inode, struct kvm *kvm);
 void kvm_gmem_add_view(struct gmem_file *view, struct kvm *kvm);
 void kvm_gmem_retire_view(struct gmem_file *view);
 void kvm_gmem_detach_vm(struct kvm *kvm);
+void kvm_gmem_revoke_vm(struct kvm *kvm);
+
+/* move.c */
+void kvm_gmem_zap_moved(struct work_struct *work);
 
 /* pfn.c */
 long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end);

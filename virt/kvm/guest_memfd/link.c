@@ -12,7 +12,8 @@
  *
  * A VM has one view of an inode at most, or one page could be at two of its gfns
  * by accident.  While a view is pending, no other link is made: the memory's
- * next owner is settled.
+ * next owner is settled, and what a move has found out about its views stays
+ * true.
  */
 
 #include <linux/file.h>

@@ -31,7 +31,8 @@
  * used it, the memory is reclaimed at that moment.
  *
  * A *link* is a second VM's view of the same inode: beside the first, with
- * rights of its own, or in order to follow it.
+ * rights of its own, or in order to follow it.  A *move* makes the second VM the
+ * first one's successor, with all its memory and attributes, and no page copied.
  */
 
 #include <linux/kvm_host.h>
@@ -59,6 +60,7 @@ void kvm_gmem_init_vm(struct kvm *kvm)
 {
 	INIT_LIST_HEAD(&kvm->gmem.views);
 	spin_lock_init(&kvm->gmem.lock);
+	INIT_DELAYED_WORK(&kvm->gmem.zap_work, kvm_gmem_zap_moved);
 }
 
 /*
@@ -67,6 +69,7 @@ void kvm_gmem_init_vm(struct kvm *kvm)
  */
 void kvm_gmem_destroy_vm(struct kvm *kvm)
 {
+	cancel_delayed_work_sync(&kvm->gmem.zap_work);
 	kvm_gmem_detach_vm(kvm);
 	kvm_mem_attributes_destroy(kvm);
 }

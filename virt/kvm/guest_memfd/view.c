@@ -17,6 +17,10 @@
  * active; or, if there is none, those whose VM died while they were pending.  So
  * memory has an owner for as long as anybody could be one.
  *
+ * A move *revokes* every view but the pending one, which thus becomes active.  A
+ * revoked view has no right for ever.  That includes dead views: the destination
+ * of a move need not trust whoever had the memory before.
+ *
  * A VM's death, or a move, and a file's last close may meet.  All take the
  * inode's invalidate_lock before they touch the view, so that the one finds it
  * gone from the VM's list or the other finds it dead.  A VM reaches its inodes by
@@ -149,6 +153,30 @@ void kvm_gmem_retire_view(struct gmem_file *view)
 		kvm_gmem_disown_view(view);
 }
 
+/* Leave the memory to the view that is pending.  @view is its only live owner. */
+static void kvm_gmem_revoke_view(struct gmem_file *view)
+{
+	struct inode *inode = file_inode(view->file);
+	struct gmem_inode *gi = GMEM_I(inode);
+	struct kvm *kvm = view->kvm;
+
+	guard(mutex)(&gi->views_lock);
+	kvm_gmem_assert_views_writable(inode);
+
+	/* Those that are still to be revoked are first to be found. */
+	spin_lock(&kvm->gmem.lock);
+	list_move_tail(&view->kvm_node, &kvm->gmem.views);
+	spin_unlock(&kvm->gmem.lock);
+
+	kvm_gmem_for_each_file(view, inode) {
+		if (!gi->pending || view->kvm != gi->pending)
+			WRITE_ONCE(view->state, GMEM_VIEW_REVOKED);
+	}
+
+	WRITE_ONCE(gi->nr_active, 0);
+	kvm_gmem_activate_pending(inode);
+}
+
 /* Get the path of a view of @kvm whose state is among @states, a bitmap. */
 static bool kvm_gmem_get_path(struct kvm *kvm, unsigned long states,
 			      struct path *path)
@@ -193,4 +221,12 @@ static void kvm_gmem_for_views(struct kvm *kvm, unsigned long states,
 void kvm_gmem_detach_vm(struct kvm *kvm)
 {
 	kvm_gmem_for_views(kvm, ~0UL, kvm_gmem_retire_view);
+}
+
+/* Take all memory from @kvm, and let those have it whose views are pending. */
+void kvm_gmem_revoke_vm(struct kvm *kvm)
+{
+	lockdep_assert_held(&kvm->slots_lock);
+
+	kvm_gmem_for_views(kvm, BIT(GMEM_VIEW_ACTIVE), kvm_gmem_revoke_view);
 }
