@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the guest and its VMM must agree on: where things are in guest physical
- * memory, what the guest reports, and the pattern that it writes.
+ * memory, what the guest does and reports, and the pattern that it writes.
  *
  *	0	+-----------------------------+
  *		| page tables, parameters,    |	shared: the VMM fills it before
@@ -9,7 +9,8 @@
  *	2 MiB	+-----------------------------+
  *		| the guest's data            |	private from the guest's first
  *		+-----------------------------+	request on
- *		| mailbox, one page           |	private, later shared again
+ *		| one page behind the data:   |	a mailbox is shared again later,
+ *		| mailbox or ledger           |	a ledger stays private
  *		+-----------------------------+
  */
 #ifndef SAMPLES_KVM_GUEST_H
@@ -33,12 +34,22 @@ extern const char guest_image[], guest_image_end[];
 /* The guest reports an event by writing its number to this I/O port. */
 #define GUEST_PORT		0x10
 
+enum guest_role {
+	GUEST_TALKS,		/* fill the data, share the mailbox */
+	GUEST_COUNTS,		/* fill the data, verify it and count */
+	GUEST_COUNTS_ON,	/* the same with the data that is there */
+	GUEST_WATCHES,		/* read data that another guest fills */
+};
+
 enum guest_event {
-	GUEST_FILLED,		/* the data is written and read back once */
+	GUEST_VERIFIED,		/* all data is there, and was read once */
 	GUEST_MAILBOX_SHARED,	/* the mailbox is shared, nothing is in it */
 	GUEST_MAILBOX_WRITTEN,	/* the mailbox holds the guest's message */
+	GUEST_COUNTED,		/* params->count says how far */
 	GUEST_DONE,		/* a whole pass began after params->stop */
+	GUEST_WROTE,		/* a watching guest could write */
 	GUEST_BAD_DATA,		/* params->bad_addr holds a wrong value */
+	GUEST_BAD_COUNT,	/* the guest's copies of its count differ */
 	GUEST_CANNOT_CONVERT,	/* the VMM refused a conversion */
 };
 
@@ -48,21 +59,31 @@ enum guest_event {
  */
 struct guest_params {
 	/* From the VMM to the guest. */
+	__u64 role;		/* enum guest_role */
 	__u64 seed;
+	__u64 data;		/* its address */
 	__u64 data_size;	/* a multiple of 1 MiB */
 	__u64 stop;		/* start no further pass over the data */
 
 	/* From the guest to the VMM. */
 	__u64 checksum;		/* of the last pass over the data */
 	__u64 progress;		/* bytes verified, the VMM may reset it */
-	__u64 passes;		/* since GUEST_MAILBOX_WRITTEN */
+	__u64 passes;		/* over the data, after the first */
+	__u64 count;
 	__u64 bad_addr;
 };
 
-/* The value at @addr: an odd multiplier, so no two addresses share one. */
-static inline __u64 guest_pattern(__u64 seed, __u64 addr)
+/* In the private page behind the data of a guest that counts. */
+struct guest_ledger {
+	__u64 count;
+	__u64 checksum;		/* of the data, when it was filled */
+	__u64 tsc;		/* the time of the last count */
+};
+
+/* The value at @offset: an odd multiplier, so no two offsets share one. */
+static inline __u64 guest_pattern(__u64 seed, __u64 offset)
 {
-	return (addr ^ seed) * 0x9e3779b97f4a7c15ULL;
+	return (offset ^ seed) * 0x9e3779b97f4a7c15ULL;
 }
 
 /* The rotation makes the sum depend on the order of the values. */

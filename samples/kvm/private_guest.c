@@ -18,140 +18,48 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "guest.h"
-#include "vmm.h"
+#include "story.h"
 
-#define MIB		0x100000ULL
-#define DEFAULT_MIB	256
-#define MIN_MIB		4
-#define MAX_MIB		2048		/* guest.c's page tables end at 4 GiB */
 #define STEPS		7
-#define SEED		0x5eed5eed5eed5eedULL
 
 /* To say what a step cost: taken at its start, compared at its end. */
 struct meter {
-	struct timespec time;
+	__u64 time;
 	__u64 page_faults;
 	__u64 unevictable;
 };
 
-static void step(const char *what)
-{
-	static int number;
-
-	printf("[%d/%d] %s\n", ++number, STEPS, what);
-}
-
-/* Pages of a guest_memfd cannot be swapped or reclaimed: they count here. */
-static __u64 read_unevictable(void)
-{
-	FILE *file = fopen("/proc/meminfo", "r");
-	__u64 kib = 0;
-	char line[128];
-
-	if (!file)
-		err(1, "cannot open /proc/meminfo: mount /proc");
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "Unevictable: %llu kB", &kib) == 1)
-			break;
-	}
-	fclose(file);
-	return kib * 1024;
-}
-
 static void meter_start(struct meter *meter, const struct vmm *vmm)
 {
-	clock_gettime(CLOCK_MONOTONIC, &meter->time);
+	meter->time = now_ns();
 	meter->page_faults = vmm_read_stat(vmm, "pf_taken");
 	meter->unevictable = read_unevictable();
-}
-
-static double seconds_since(const struct meter *meter)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec - meter->time.tv_sec +
-	       (now.tv_nsec - meter->time.tv_nsec) / 1e9;
 }
 
 static void print_meter(const struct meter *meter, const struct vmm *vmm)
 {
 	printf("      %llu page faults, %.2f s\n",
 	       vmm_read_stat(vmm, "pf_taken") - meter->page_faults,
-	       seconds_since(meter));
-}
-
-static void fail_memory_lost(const struct vmm *vmm)
-{
-	printf("      KVM_EXIT_MEMORY_FAULT: no memory behind the guest's page at 0x%llx\n",
-	       vmm->run->memory_fault.gpa);
-	if (vmm->gmem < 0)
-		errx(1, "NOT proven: the guest lost its memory when the host closed the fd.\n"
-		     "This KVM's memory slots do not keep it: load this project's modules.");
-	errx(1, "NOT proven: the guest lost its memory");
-}
-
-/* Go on until the guest reports @expected; anything else ends the story. */
-static void run_until(struct vmm *vmm, const struct guest_params *params,
-		      enum guest_event expected)
-{
-	int event = vmm_run(vmm);
-
-	if (event == VMM_MEMORY_LOST)
-		fail_memory_lost(vmm);
-	if (event == GUEST_BAD_DATA)
-		errx(1, "NOT proven: the guest found a wrong value at 0x%llx",
-		     params->bad_addr);
-	if (event == GUEST_CANNOT_CONVERT)
-		errx(1, "NOT proven: the guest could not convert its memory");
-	if (event != (int)expected)
-		errx(1, "NOT proven: the guest reported event %d, not %d",
-		     event, expected);
-}
-
-/* The host knows the pattern: it can tell what the guest must have computed. */
-static __u64 expected_checksum(__u64 size)
-{
-	__u64 addr, sum = 0;
-
-	for (addr = GUEST_DATA; addr < GUEST_DATA + size; addr += sizeof(addr))
-		sum = guest_checksum(sum, guest_pattern(SEED, addr));
-	return sum;
-}
-
-static void check_checksum(const struct guest_params *params)
-{
-	__u64 expected = expected_checksum(params->data_size);
-
-	if (params->checksum != expected)
-		errx(1, "NOT proven: the guest's checksum is %016llx, not %016llx",
-		     params->checksum, expected);
-	printf("      checksum %016llx, as the host computes it from the seed\n",
-	       expected);
+	       (now_ns() - meter->time) / 1e9);
 }
 
 /*
  * KVM_CREATE_VM, KVM_CREATE_GUEST_MEMFD, KVM_SET_USER_MEMORY_REGION2 and
- * KVM_CREATE_VCPU. All memory is shared at first: the guest is loaded there,
- * since the host cannot write to a guest_memfd either.
+ * KVM_CREATE_VCPU. All memory is shared at first.
  */
 static struct guest_params *create_guest(struct vmm *vmm, __u64 data_size)
 {
-	struct guest_params params = { .seed = SEED, .data_size = data_size };
+	__u64 size = GUEST_MEMORY_SIZE(data_size);
 
 	step("Create a software-protected VM");
 	vmm_create_vm(vmm);
-	vmm_add_memory(vmm, GUEST_DATA + data_size + GUEST_PAGE_SIZE);
-	vmm_load(vmm, GUEST_CODE, guest_image, guest_image_end - guest_image);
-	vmm_load(vmm, GUEST_PARAMS, &params, sizeof(params));
-	vmm_add_vcpu(vmm, GUEST_CODE, GUEST_STACK_TOP, GUEST_PARAMS);
-	printf("      memory: private half in a guest_memfd, shared half in this process\n"
+	vmm_add_memory(vmm, size, vmm_create_gmem(vmm, size),
+		       vmm_create_shared(size));
+	printf("      memory: private half in a guest_memfd, shared half in a memfd\n"
 	       "      the guest's code, stack and page tables are loaded into the shared half\n");
-	return vmm->shared + GUEST_PARAMS;
+	return boot_guest(vmm, GUEST_TALKS, GUEST_DATA, data_size);
 }
 
 /* The pages must exist: the guest wrote to each of them. */
@@ -177,10 +85,10 @@ static void fill_private_memory(struct vmm *vmm,
 
 	step("The guest makes its data private, fills it and verifies it");
 	meter_start(&meter, vmm);
-	run_until(vmm, params, GUEST_FILLED);
+	run_until(vmm, params, GUEST_VERIFIED);
 	print_meter(&meter, vmm);
 	check_memory_is_used(&meter, params->data_size);
-	check_checksum(params);
+	check_checksum(params, params->data_size);
 }
 
 /* The attempt must have failed; @result is that of the system call. */
@@ -272,10 +180,7 @@ static void read_message(struct vmm *vmm, const struct guest_params *params)
 	printf("      the host reads: \"%s\"\n", mailbox);
 }
 
-/*
- * Wait until the guest is in the middle of its data, then close the fd.
- * params->stop tells the guest to make its next pass the last.
- */
+/* Wait until the guest is in the middle of its data, then close the fd. */
 static void *close_while_running(void *arg)
 {
 	struct vmm *vmm = arg;
@@ -290,7 +195,7 @@ static void *close_while_running(void *arg)
 	printf("      closed %llu MiB into the guest's passes over its %llu MiB\n",
 	       progress / MIB, params->data_size / MIB);
 	vmm_close_gmem(vmm);
-	__atomic_store_n(&params->stop, 1, __ATOMIC_RELEASE);
+	ask_for_last_pass(params);
 	return NULL;
 }
 
@@ -306,7 +211,6 @@ static void close_gmem(struct vmm *vmm, struct guest_params *params)
 	step("The host closes the guest_memfd while the guest verifies its data");
 	meter_start(&meter, vmm);
 	params->progress = 0;
-	params->checksum = 0;
 	errno = pthread_create(&thread, NULL, close_while_running, vmm);
 	if (errno)
 		err(1, "pthread_create");
@@ -332,33 +236,24 @@ static void destroy_guest(struct vmm *vmm, __u64 data_size)
 	       (before - after + MIB / 2) / MIB);
 }
 
-static __u64 parse_data_size(int argc, char **argv)
-{
-	unsigned long mib = DEFAULT_MIB;
-	char *end = "";
-
-	if (argc == 2)
-		mib = strtoul(argv[1], &end, 10);
-	if (argc > 2 || *end || mib < MIN_MIB || mib > MAX_MIB)
-		errx(2, "usage: private_guest [MiB of private memory, %d to %d; default %d]",
-		     MIN_MIB, MAX_MIB, DEFAULT_MIB);
-	return mib * MIB;
-}
-
 int main(int argc, char **argv)
 {
-	__u64 data_size = parse_data_size(argc, argv);
+	__u64 data_size = argc == 2 ? parse_data_size(argv[1]) :
+				      DEFAULT_MIB * MIB;
 	struct guest_params *params;
 	struct vmm vmm;
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc > 2 || !data_size)
+		errx(2, "usage: private_guest [MiB of private memory, %d to %d; default %d]",
+		     MIN_MIB, MAX_MIB, DEFAULT_MIB);
+	story_begin(1, STEPS);
 	params = create_guest(&vmm, data_size);
 	fill_private_memory(&vmm, params);
 	try_to_read_private_memory(&vmm, data_size);
 	read_message(&vmm, params);
 	close_gmem(&vmm, params);
 	step("The guest's data is what it was");
-	check_checksum(params);
+	check_checksum(params, data_size);
 	destroy_guest(&vmm, data_size);
 	printf("Proven: the host could not read the guest's %llu MiB, only the page it shared;\n"
 	       "        the guest kept its memory when the host closed the guest_memfd.\n",

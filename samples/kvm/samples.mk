@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The sample VMMs, built into build/samples. "make demo" runs private_guest in a
-# VM with this project's modules.
+# The sample VMMs, built into build/samples. "make demo" runs them in VMs with
+# this project's modules.
 
 SAMPLES := build/samples
 SAMPLE_HEADERS := $(wildcard samples/kvm/*.h) $(SAMPLES)/headers/installed
@@ -15,11 +15,20 @@ GUEST_LDFLAGS := -nostdlib -static -no-pie -T samples/kvm/guest.lds \
 
 .PHONY: demo samples
 
-samples: $(SAMPLES)/private_guest
+samples: $(SAMPLES)/private_guest $(SAMPLES)/vmm_handover
+
+# Each in a VM of its own, which must be clean after it.
+define run_sample
+@echo '$$ $(1)'
+@BASE=$(BASE) vm/run.sh --flavour $(FLAVOUR) -- $(SAMPLES)/$(1)
+endef
 
 demo: modules samples
 	@vm/deps.sh vm
-	@BASE=$(BASE) vm/run.sh --flavour $(FLAVOUR) -- $(SAMPLES)/private_guest
+	$(call run_sample,private_guest)
+	$(call run_sample,vmm_handover)
+	$(call run_sample,vmm_handover --crash)
+	$(call run_sample,vmm_handover --share)
 
 # The host's own <linux/kvm.h> may be older than the tree's.
 $(SAMPLES)/headers/installed: $(wildcard include/uapi/linux/*.h patches/*) | tree
@@ -32,7 +41,14 @@ $(SAMPLES)/guest.bin: samples/kvm/guest.c samples/kvm/guest.lds $(SAMPLE_HEADERS
 	@echo "  CC      $@"
 	@$(CC) $(GUEST_CFLAGS) $(GUEST_LDFLAGS) -o $@ $<
 
-$(SAMPLES)/private_guest: samples/kvm/private_guest.c samples/kvm/vmm.c \
-		samples/kvm/guest_image.S $(SAMPLES)/guest.bin $(SAMPLE_HEADERS)
+# What both have: the VMM's parts, and the guest.
+SAMPLE_PARTS := samples/kvm/story.c samples/kvm/vmm.c \
+	samples/kvm/guest_image.S $(SAMPLES)/guest.bin
+HANDOVER_PARTS := $(wildcard samples/kvm/handover_*.c) \
+	samples/kvm/message.c samples/kvm/vm_state.c
+
+$(SAMPLES)/vmm_handover: $(HANDOVER_PARTS)
+$(SAMPLES)/private_guest $(SAMPLES)/vmm_handover: $(SAMPLES)/%: \
+		samples/kvm/%.c $(SAMPLE_PARTS) $(SAMPLE_HEADERS)
 	@echo "  CC      $@"
 	@$(CC) $(SAMPLE_CFLAGS) -static -Wa,-I$(SAMPLES) -o $@ $(filter %.c %.S,$^)

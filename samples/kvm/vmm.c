@@ -3,9 +3,9 @@
  * The VMM's side of private memory, ioctl by ioctl.
  *
  * Guest memory has two halves for every page: a private one in a guest_memfd,
- * that no process can map or read, and a shared one in ordinary memory of this
- * process. The page's attribute says which of them the guest sees. The guest
- * asks for a change, the VMM makes it and discards the half left behind.
+ * that no process can map or read, and a shared one in a memfd, which this
+ * process maps. The page's attribute says which of them the guest sees. The
+ * guest asks for a change, the VMM makes it and discards the half left behind.
  */
 #define _GNU_SOURCE
 #include <asm/processor-flags.h>
@@ -15,6 +15,7 @@
 #include <linux/falloc.h>
 #include <linux/kvm.h>
 #include <linux/kvm_para.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -85,6 +86,9 @@ static void enable_conversion_exits(int vm)
 /*
  * A software-protected VM has private memory without special hardware. It is
  * for development: the same steps, but the host's kernel could still peek.
+ *
+ * KVM emulates the interrupt controllers, as for most VMs: the vCPU's local one
+ * is part of what moves to another VMM.
  */
 void vmm_create_vm(struct vmm *vmm)
 {
@@ -97,47 +101,152 @@ void vmm_create_vm(struct vmm *vmm)
 	if (vmm->vm < 0)
 		err(1, "KVM_CREATE_VM");
 	enable_conversion_exits(vmm->vm);
+	if (ioctl(vmm->vm, KVM_CREATE_IRQCHIP, NULL))
+		err(1, "KVM_CREATE_IRQCHIP");
 }
 
-/*
- * Both halves start empty and cost nothing until they are touched.
- * MAP_NORESERVE because few pages ever have their shared half in use.
- */
-static void create_halves(struct vmm *vmm)
+/* The ioctls that return a guest_memfd leave it open for a new program. */
+static int close_on_exec(int gmem)
 {
-	struct kvm_create_guest_memfd args = { .size = vmm->size };
+	if (fcntl(gmem, F_SETFD, FD_CLOEXEC))
+		err(1, "cannot set close-on-exec for the guest_memfd");
+	return gmem;
+}
 
-	vmm->gmem = ioctl(vmm->vm, KVM_CREATE_GUEST_MEMFD, &args);
-	if (vmm->gmem < 0)
-		err(1, "KVM_CREATE_GUEST_MEMFD of %llu bytes", vmm->size);
+/* Either half starts empty and costs nothing until the guest touches it. */
+int vmm_create_gmem(const struct vmm *vmm, __u64 size)
+{
+	struct kvm_create_guest_memfd args = { .size = size };
+	int gmem = ioctl(vmm->vm, KVM_CREATE_GUEST_MEMFD, &args);
 
-	vmm->shared = mmap(NULL, vmm->size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (vmm->shared == MAP_FAILED)
-		err(1, "mmap of %llu bytes of shared memory", vmm->size);
+	if (gmem < 0)
+		err(1, "KVM_CREATE_GUEST_MEMFD of %llu bytes", size);
+	return close_on_exec(gmem);
+}
+
+/* The memory stays where it is. The result is this VM's own view of it. */
+int vmm_link_gmem(const struct vmm *vmm, int gmem, __u64 flags)
+{
+	struct kvm_link_guest_memfd args = { .fd = gmem, .flags = flags };
+	int linked = ioctl(vmm->vm, KVM_LINK_GUEST_MEMFD, &args);
+
+	if (linked < 0 && errno == ENOTTY)
+		errx(1, "this KVM has no KVM_LINK_GUEST_MEMFD: load this project's modules");
+	if (linked < 0)
+		err(1, "KVM_LINK_GUEST_MEMFD");
+	return close_on_exec(linked);
+}
+
+/* Of the map of private pages, which goes where the memory goes. */
+static __u64 map_size(__u64 size)
+{
+	return size / GUEST_PAGE_SIZE * sizeof(bool);
+}
+
+/* A file, so that it can be handed over. The VMM's map lies behind it. */
+int vmm_create_shared(__u64 size)
+{
+	int shared = memfd_create("shared guest memory", MFD_CLOEXEC);
+
+	if (shared < 0)
+		err(1, "memfd_create");
+	if (ftruncate(shared, size + map_size(size)))
+		err(1, "cannot size the shared memory to %llu bytes", size);
+	return shared;
+}
+
+static void set_memslot(const struct vmm *vmm,
+			const struct kvm_userspace_memory_region2 *slot)
+{
+	if (ioctl(vmm->vm, KVM_SET_USER_MEMORY_REGION2, slot))
+		err(1, "KVM_SET_USER_MEMORY_REGION2");
 }
 
 /*
- * One memslot joins the halves: page N of the slot is page N of each. All pages
- * are shared at first, which is how the VMM can load the guest.
+ * One memslot joins the halves: page N of the slot is page N of each. In new
+ * memory all pages are shared, which is how the VMM can load the guest.
  */
-void vmm_add_memory(struct vmm *vmm, __u64 size)
+void vmm_add_memory(struct vmm *vmm, __u64 size, int gmem, int shared)
 {
 	struct kvm_userspace_memory_region2 slot = {
 		.flags = KVM_MEM_GUEST_MEMFD,
 		.memory_size = size,
+		.guest_memfd = gmem,
 	};
 
 	vmm->size = size;
-	create_halves(vmm);
-	slot.userspace_addr = (unsigned long)vmm->shared;
-	slot.guest_memfd = vmm->gmem;
-	if (ioctl(vmm->vm, KVM_SET_USER_MEMORY_REGION2, &slot))
-		err(1, "KVM_SET_USER_MEMORY_REGION2");
+	vmm->gmem = gmem;
+	vmm->shared_fd = shared;
+	vmm->shared = mmap(NULL, size + map_size(size), PROT_READ | PROT_WRITE,
+			   MAP_SHARED, shared, 0);
+	if (vmm->shared == MAP_FAILED)
+		err(1, "mmap of %llu bytes of shared memory", size);
+	vmm->is_private = vmm->shared + size;
 
-	vmm->is_private = calloc(size / GUEST_PAGE_SIZE, sizeof(bool));
-	if (!vmm->is_private)
-		err(1, "no memory for the map of private pages");
+	slot.userspace_addr = (unsigned long)vmm->shared;
+	set_memslot(vmm, &slot);
+}
+
+static void set_attributes(const struct vmm *vmm, __u64 gpa, __u64 size,
+			   bool private)
+{
+	struct kvm_memory_attributes attributes = {
+		.address = gpa,
+		.size = size,
+		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
+	};
+
+	if (ioctl(vmm->vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes))
+		err(1, "KVM_SET_MEMORY_ATTRIBUTES");
+}
+
+static void set_private(struct vmm *vmm, __u64 gpa, __u64 size, bool private)
+{
+	set_attributes(vmm, gpa, size, private);
+	memset(vmm->is_private + gpa / GUEST_PAGE_SIZE, private,
+	       size / GUEST_PAGE_SIZE);
+}
+
+/* Attributes belong to a VM. A new one does not know what was private. */
+void vmm_mark_private(struct vmm *vmm, __u64 gpa, __u64 size)
+{
+	set_private(vmm, gpa, size, true);
+}
+
+/*
+ * Both VMs have the same memory slots, and nobody runs a vCPU of either. KVM
+ * hands over the memory with its attributes: the source can do nothing from now
+ * on, the views that this VM has linked become active. Or it changes nothing.
+ */
+void vmm_move_from(const struct vmm *vmm, int source)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM,
+		.args = { source },
+	};
+
+	if (ioctl(vmm->vm, KVM_ENABLE_CAP, &cap))
+		err(1, "KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM");
+}
+
+/*
+ * All of the window is private, for good. So its memslot's shared half is never
+ * used: KVM takes any address for it.
+ */
+void vmm_add_window(const struct vmm *vmm, __u64 gpa, __u64 size, int gmem,
+		    __u64 offset)
+{
+	struct kvm_userspace_memory_region2 slot = {
+		.slot = 1,
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.guest_memfd = gmem,
+		.guest_memfd_offset = offset,
+	};
+
+	set_memslot(vmm, &slot);
+	set_attributes(vmm, gpa, size, true);
 }
 
 /* No ioctl is needed to load shared memory: it is this process's own. */
@@ -201,7 +310,7 @@ static void set_long_mode(const struct vmm *vmm)
 	sregs.ss = data;
 	sregs.cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_PG;
 	sregs.cr3 = GUEST_PAGE_TABLES;
-	sregs.cr4 = X86_CR4_PAE;
+	sregs.cr4 = X86_CR4_PAE | X86_CR4_OSFXSR;
 	sregs.efer = EFER_LME | EFER_LMA;
 	if (ioctl(vmm->vcpu, KVM_SET_SREGS, &sregs))
 		err(1, "KVM_SET_SREGS");
@@ -222,7 +331,7 @@ static void set_entry(const struct vmm *vmm, __u64 entry, __u64 stack,
 		err(1, "KVM_SET_REGS");
 }
 
-void vmm_add_vcpu(struct vmm *vmm, __u64 entry, __u64 stack, __u64 arg)
+void vmm_add_vcpu(struct vmm *vmm)
 {
 	int size;
 
@@ -238,7 +347,10 @@ void vmm_add_vcpu(struct vmm *vmm, __u64 entry, __u64 stack, __u64 arg)
 			vmm->vcpu, 0);
 	if (vmm->run == MAP_FAILED)
 		err(1, "mmap of the vCPU's struct kvm_run");
+}
 
+void vmm_boot(struct vmm *vmm, __u64 entry, __u64 stack, __u64 arg)
+{
 	build_page_tables(vmm);
 	set_cpuid(vmm);
 	set_long_mode(vmm);
@@ -248,15 +360,10 @@ void vmm_add_vcpu(struct vmm *vmm, __u64 entry, __u64 stack, __u64 arg)
 /* Free the half that the guest no longer sees, so that it costs nothing. */
 static void discard_half(struct vmm *vmm, __u64 gpa, __u64 size, bool private)
 {
-	if (private) {
-		if (fallocate(vmm->gmem,
-			      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      gpa, size))
-			err(1, "cannot punch a hole into the guest_memfd");
-	} else {
-		if (madvise(vmm->shared + gpa, size, MADV_DONTNEED))
-			err(1, "cannot discard shared memory");
-	}
+	if (fallocate(private ? vmm->gmem : vmm->shared_fd,
+		      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, gpa, size))
+		err(1, "cannot punch a hole into the %s memory",
+		    private ? "private" : "shared");
 }
 
 /*
@@ -265,18 +372,9 @@ static void discard_half(struct vmm *vmm, __u64 gpa, __u64 size, bool private)
  */
 static bool convert(struct vmm *vmm, __u64 gpa, __u64 size, bool private)
 {
-	struct kvm_memory_attributes attributes = {
-		.address = gpa,
-		.size = size,
-		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
-	};
-
 	if (gpa > vmm->size || size > vmm->size - gpa)
 		return false;
-	if (ioctl(vmm->vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes))
-		err(1, "KVM_SET_MEMORY_ATTRIBUTES");
-	memset(vmm->is_private + gpa / GUEST_PAGE_SIZE, private,
-	       size / GUEST_PAGE_SIZE);
+	set_private(vmm, gpa, size, private);
 	discard_half(vmm, gpa, size, !private);
 	return true;
 }
@@ -311,16 +409,23 @@ static bool serve_memory_fault(struct vmm *vmm)
 	return convert(vmm, gpa, vmm->run->memory_fault.size, private);
 }
 
-/* KVM_RUN reports a memory fault as an error, with the reason filled in. */
-static void enter_guest(const struct vmm *vmm)
+/*
+ * KVM_RUN reports a memory fault as an error, with the reason filled in. With
+ * immediate_exit it first completes what the last exit left to be done, such as
+ * to step over an I/O instruction. Only then are the registers worth saving.
+ */
+static bool enter_guest(const struct vmm *vmm)
 {
 	while (ioctl(vmm->vcpu, KVM_RUN, NULL)) {
 		if (errno == EFAULT &&
 		    vmm->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
-			return;
+			return true;
 		if (errno != EINTR)
 			err(1, "KVM_RUN");
+		if (vmm->run->immediate_exit)
+			return false;
 	}
+	return true;
 }
 
 static int guest_event(const struct kvm_run *run)
@@ -337,7 +442,8 @@ static int guest_event(const struct kvm_run *run)
 int vmm_run(struct vmm *vmm)
 {
 	for (;;) {
-		enter_guest(vmm);
+		if (!enter_guest(vmm))
+			return VMM_STOPPED;
 		switch (vmm->run->exit_reason) {
 		case KVM_EXIT_IO:
 			return guest_event(vmm->run);
@@ -355,6 +461,27 @@ int vmm_run(struct vmm *vmm)
 			     vmm->run->exit_reason);
 		}
 	}
+}
+
+static void wake(int signal)
+{
+	(void)signal;
+}
+
+/*
+ * The signal makes a running KVM_RUN return with EINTR, immediate_exit one that
+ * is about to begin.
+ */
+void vmm_stop(struct vmm *vmm, pthread_t runner)
+{
+	struct sigaction action = { .sa_handler = wake };
+
+	if (sigaction(SIGUSR1, &action, NULL))
+		err(1, "sigaction");
+	__atomic_store_n(&vmm->run->immediate_exit, 1, __ATOMIC_RELAXED);
+	errno = pthread_kill(runner, SIGUSR1);
+	if (errno)
+		err(1, "pthread_kill");
 }
 
 static void read_at(int fd, void *to, size_t size, off_t offset)
@@ -419,6 +546,6 @@ void vmm_destroy(struct vmm *vmm)
 		close(vmm->gmem);
 	close(vmm->vm);
 	close(vmm->kvm);
-	munmap(vmm->shared, vmm->size);
-	free(vmm->is_private);
+	munmap(vmm->shared, vmm->size + map_size(vmm->size));
+	close(vmm->shared_fd);
 }

@@ -10,34 +10,65 @@
 #define SAMPLES_KVM_VMM_H
 
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 struct vmm {
 	int kvm;		/* /dev/kvm */
 	int vm;
-	int gmem;		/* the guest_memfd */
+	int gmem;		/* the private half: a guest_memfd */
+	int shared_fd;		/* the shared half: a memfd */
 	int vcpu;
 	struct kvm_run *run;	/* why KVM_RUN came back */
 	size_t run_size;
-	void *shared;		/* the shared half of guest memory */
+	void *shared;		/* the shared half, mapped */
 	__u64 size;		/* of guest memory, in bytes */
-	bool *is_private;	/* one for each page of guest memory */
+	bool *is_private;	/* one for each page; in the memfd's tail */
 };
 
 /* Returned by vmm_run() in place of an event. */
 #define VMM_MEMORY_LOST	(-1)
+#define VMM_STOPPED	(-2)
 
 void vmm_create_vm(struct vmm *vmm);
-void vmm_add_memory(struct vmm *vmm, __u64 size);
+
+/*
+ * The halves of guest memory. The private one is new, or linked: the memory of
+ * the VM that @gmem comes from. The VM has both halves until vmm_destroy().
+ */
+int vmm_create_gmem(const struct vmm *vmm, __u64 size);
+int vmm_link_gmem(const struct vmm *vmm, int gmem, __u64 flags);
+int vmm_create_shared(__u64 size);
+void vmm_add_memory(struct vmm *vmm, __u64 size, int gmem, int shared);
+
+/* For memory whose contents are private already. */
+void vmm_mark_private(struct vmm *vmm, __u64 gpa, __u64 size);
+
+/* A second memory slot, a view of private memory from @offset on. */
+void vmm_add_window(const struct vmm *vmm, __u64 gpa, __u64 size, int gmem,
+		    __u64 offset);
+
 void vmm_load(struct vmm *vmm, __u64 gpa, const void *data, size_t size);
-void vmm_add_vcpu(struct vmm *vmm, __u64 entry, __u64 stack, __u64 arg);
+void vmm_add_vcpu(struct vmm *vmm);
+
+/* For a new guest. One that was handed over has its vCPU's state restored. */
+void vmm_boot(struct vmm *vmm, __u64 entry, __u64 stack, __u64 arg);
+
+/* Take over memory that was linked. @source is a VM's file descriptor. */
+void vmm_move_from(const struct vmm *vmm, int source);
 
 /*
  * Run the guest until it writes an event to GUEST_PORT, serving its conversions
  * on the way. VMM_MEMORY_LOST: KVM could not provide a page of guest memory,
- * and vmm->run->memory_fault says which.
+ * and vmm->run->memory_fault says which. VMM_STOPPED: see vmm_stop().
  */
 int vmm_run(struct vmm *vmm);
+
+/*
+ * Make vmm_run(), which thread @runner calls again and again, return
+ * VMM_STOPPED. The vCPU's state is then complete: no exit is half served.
+ */
+void vmm_stop(struct vmm *vmm, pthread_t runner);
 
 /* Read a statistic of the vCPU, for instance "pf_taken". */
 __u64 vmm_read_stat(const struct vmm *vmm, const char *name);
