@@ -27,27 +27,15 @@ FIXTURE_TEARDOWN(fault)
 	gmem_usage_check(&self->usage);
 }
 
-/* The last exit must be a private memory fault on the page at @offset. */
-static void expect_memory_fault(struct gmem_vm *g, uint64_t offset)
-{
-	struct kvm_run *run = g->vcpu->run;
-
-	TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_MEMORY_FAULT);
-	TEST_ASSERT_EQ(run->memory_fault.flags, KVM_MEMORY_EXIT_FLAG_PRIVATE);
-	TEST_ASSERT_EQ(run->memory_fault.gpa,
-		       GMEM_GPA + align_down(offset, PAGE_SIZE));
-	TEST_ASSERT_EQ(run->memory_fault.size, PAGE_SIZE);
-}
-
 TEST_F(fault, private_access_without_a_slot)
 {
 	struct gmem_vm *g = &self->g;
 
 	gmem_delete_slot(g->vm, GMEM_SLOT);
 	EXPECT_EQ(EFAULT, __gmem_guest_read(g, 0));
-	expect_memory_fault(g, 0);
+	gmem_expect_memory_fault(g, 0);
 	EXPECT_EQ(EFAULT, __gmem_guest_fill(g, 3 * PAGE_SIZE + 24, 8, 1));
-	expect_memory_fault(g, 3 * PAGE_SIZE);
+	gmem_expect_memory_fault(g, 3 * PAGE_SIZE);
 }
 
 TEST_F(fault, private_access_to_an_ordinary_slot)
@@ -57,7 +45,7 @@ TEST_F(fault, private_access_to_an_ordinary_slot)
 	gmem_delete_slot(g->vm, GMEM_SLOT);
 	gmem_set_slot(g->vm, GMEM_SLOT, 0, GMEM_GPA, g->size, g->shared, -1, 0);
 	EXPECT_EQ(EFAULT, __gmem_guest_read(g, PAGE_SIZE));
-	expect_memory_fault(g, PAGE_SIZE);
+	gmem_expect_memory_fault(g, PAGE_SIZE);
 
 	vm_mem_set_shared(g->vm, GMEM_GPA, g->size);
 	gmem_guest_expect(g, PAGE_SIZE, PAGE_SIZE, 0);
@@ -70,7 +58,7 @@ TEST_F(fault, guest_goes_on_when_the_cause_is_gone)
 	gmem_guest_fill(g, 0, PAGE_SIZE, 0x1234);
 	gmem_delete_slot(g->vm, GMEM_SLOT);
 	EXPECT_EQ(EFAULT, __gmem_guest_fill(g, 0, 8, 0x5678));
-	expect_memory_fault(g, 0);
+	gmem_expect_memory_fault(g, 0);
 
 	/* The same instruction is executed again, on the same memory. */
 	gmem_vm_bind(g);
@@ -135,31 +123,16 @@ TEST_F(fault, offset_of_the_binding_is_obeyed)
 	gmem_guest_expect(g, 2 * page, page, 0x11);
 }
 
-static int __pre_fault(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t size,
-		       uint64_t flags, uint64_t *left)
-{
-	struct kvm_pre_fault_memory range = {
-		.gpa = gpa,
-		.size = size,
-		.flags = flags,
-	};
-	int r = __vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range);
-
-	if (left)
-		*left = range.size;
-	return r ? errno : 0;
-}
-
 TEST_F(fault, pre_fault_checks_its_arguments)
 {
 	struct kvm_vcpu *vcpu = self->g.vcpu;
 	const uint64_t page = PAGE_SIZE;
 
-	EXPECT_EQ(EINVAL, __pre_fault(vcpu, GMEM_GPA, page, 1, NULL));
-	EXPECT_EQ(EINVAL, __pre_fault(vcpu, GMEM_GPA, 0, 0, NULL));
-	EXPECT_EQ(EINVAL, __pre_fault(vcpu, GMEM_GPA + 8, page, 0, NULL));
-	EXPECT_EQ(EINVAL, __pre_fault(vcpu, GMEM_GPA, page + 8, 0, NULL));
-	EXPECT_EQ(EINVAL, __pre_fault(vcpu, -page, 2 * page, 0, NULL));
+	EXPECT_EQ(EINVAL, __gmem_pre_fault(vcpu, GMEM_GPA, page, 1, NULL));
+	EXPECT_EQ(EINVAL, __gmem_pre_fault(vcpu, GMEM_GPA, 0, 0, NULL));
+	EXPECT_EQ(EINVAL, __gmem_pre_fault(vcpu, GMEM_GPA + 8, page, 0, NULL));
+	EXPECT_EQ(EINVAL, __gmem_pre_fault(vcpu, GMEM_GPA, page + 8, 0, NULL));
+	EXPECT_EQ(EINVAL, __gmem_pre_fault(vcpu, -page, 2 * page, 0, NULL));
 }
 
 TEST_F(fault, pre_fault_populates_the_range)
@@ -168,14 +141,14 @@ TEST_F(fault, pre_fault_populates_the_range)
 	long base = gmem_file_pages();
 	uint64_t left;
 
-	ASSERT_EQ(0, __pre_fault(g->vcpu, GMEM_GPA + PAGE_SIZE, TEST_SIZE / 2,
-				 0, &left));
+	ASSERT_EQ(0, __gmem_pre_fault(g->vcpu, GMEM_GPA + PAGE_SIZE,
+				      TEST_SIZE / 2, 0, &left));
 	EXPECT_EQ(0, left);
 	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES / 2));
 	gmem_guest_expect(g, 0, TEST_SIZE, 0);
 	gmem_guest_fill(g, 0, TEST_SIZE, 0x77);
 
-	ASSERT_EQ(0, __pre_fault(g->vcpu, GMEM_GPA, TEST_SIZE, 0, &left));
+	ASSERT_EQ(0, __gmem_pre_fault(g->vcpu, GMEM_GPA, TEST_SIZE, 0, &left));
 	EXPECT_EQ(0, left);
 	gmem_guest_expect(g, 0, TEST_SIZE, 0x77);
 }
@@ -187,10 +160,10 @@ TEST_F(fault, pre_fault_reports_what_is_left)
 	uint64_t left;
 
 	/* Beyond the slot no memory is private, so none is there: ENOENT. */
-	EXPECT_EQ(0, __pre_fault(g->vcpu, end - PAGE_SIZE, 3 * PAGE_SIZE, 0,
-				 &left));
+	EXPECT_EQ(0, __gmem_pre_fault(g->vcpu, end - PAGE_SIZE, 3 * PAGE_SIZE,
+				      0, &left));
 	EXPECT_EQ(2 * PAGE_SIZE, left);
-	EXPECT_EQ(ENOENT, __pre_fault(g->vcpu, end, PAGE_SIZE, 0, &left));
+	EXPECT_EQ(ENOENT, __gmem_pre_fault(g->vcpu, end, PAGE_SIZE, 0, &left));
 	EXPECT_EQ(PAGE_SIZE, left);
 }
 
@@ -202,7 +175,7 @@ static void *pre_fault_loop(void *arg)
 	int err;
 
 	while (!READ_ONCE(stop)) {
-		err = __pre_fault(vcpu, GMEM_GPA, TEST_SIZE, 0, NULL);
+		err = __gmem_pre_fault(vcpu, GMEM_GPA, TEST_SIZE, 0, NULL);
 		TEST_ASSERT(!err || err == EAGAIN || err == EFAULT ||
 			    err == ENOENT, "KVM_PRE_FAULT_MEMORY: %s",
 			    strerror(err));
@@ -266,9 +239,9 @@ TEST_F_TIMEOUT(obsolete_root, pre_fault_after_another_slot_is_deleted, 20)
 {
 	uint64_t left;
 
-	ASSERT_EQ(0, __pre_fault(self->vcpu, GMEM_GPA, TEST_SIZE, 0, &left));
+	ASSERT_EQ(0, __gmem_pre_fault(self->vcpu, GMEM_GPA, TEST_SIZE, 0, &left));
 	flash_other_slot(self->vm, self->mem);
-	ASSERT_EQ(0, __pre_fault(self->vcpu, GMEM_GPA, TEST_SIZE, 0, &left));
+	ASSERT_EQ(0, __gmem_pre_fault(self->vcpu, GMEM_GPA, TEST_SIZE, 0, &left));
 	EXPECT_EQ(0, left);
 }
 

@@ -4,8 +4,6 @@
  * on when the descriptor is closed; the guest_memfd keeps its memory, but not
  * the VM.  Whatever the order of the ends, nothing stays behind.
  */
-#include <sys/socket.h>
-
 #include "gmem_util.h"
 
 #define TEST_SIZE SZ_4M
@@ -383,42 +381,6 @@ TEST_F(lifetime, killed_while_the_guest_runs)
 	}
 }
 
-static void send_fd(int sock, int fd)
-{
-	char c = 0, buf[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { .iov_base = &c, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = buf,
-		.msg_controllen = sizeof(buf),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	TEST_ASSERT(sendmsg(sock, &msg, 0) == 1, "sendmsg() failed");
-}
-
-static int receive_fd(int sock)
-{
-	char c, buf[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { .iov_base = &c, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = buf,
-		.msg_controllen = sizeof(buf),
-	};
-	int fd;
-
-	TEST_ASSERT(recvmsg(sock, &msg, 0) == 1, "recvmsg() failed");
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
-	return fd;
-}
-
 /* Another user gets the descriptor: may free the memory, may not read it. */
 TEST_F(lifetime, sent_to_another_user)
 {
@@ -432,14 +394,14 @@ TEST_F(lifetime, sent_to_another_user)
 	pid = gmem_fork();
 	if (!pid) {
 		create_filled(&g, 0xaaaa);
-		send_fd(sock[1], g.fd);
+		gmem_send_fd(sock[1], g.fd);
 		_exit(0);
 	}
 	gmem_wait_ok(pid);
 
 	/* In flight only the socket holds it. */
 	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES));
-	fd = receive_fd(sock[0]);
+	fd = gmem_receive_fd(sock[0]);
 	EXPECT_EQ(self->usage.vms, gmem_count_vms());
 
 	pid = gmem_fork();

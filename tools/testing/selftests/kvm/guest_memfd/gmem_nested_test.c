@@ -4,7 +4,7 @@
  * page tables, too, and finds those mappings by the memory slots' reverse maps.
  * Whatever takes memory away must take it from both.
  */
-#include "gmem_util.h"
+#include "gmem_link_util.h"
 #include "svm_util.h"
 
 #define TEST_SIZE SZ_2M
@@ -62,16 +62,20 @@ static uint64_t create_identity_map(struct kvm_vm *vm)
 	return addr_gva2gpa(vm, pml4);
 }
 
-FIXTURE_SETUP(nested)
+static void start_nested(struct gmem_vm *g)
 {
-	struct gmem_vm *g = &self->g;
 	vm_vaddr_t svm;
 
-	gmem_usage_get(&self->usage);
-	gmem_vm_create(g, TEST_SIZE);
 	vcpu_alloc_svm(g->vm, &svm);
 	vcpu_arch_set_entry_point(g->vcpu, l1_guest_code);
 	vcpu_args_set(g->vcpu, 2, svm, create_identity_map(g->vm));
+}
+
+FIXTURE_SETUP(nested)
+{
+	gmem_usage_get(&self->usage);
+	gmem_vm_create(&self->g, TEST_SIZE);
+	start_nested(&self->g);
 }
 
 FIXTURE_TEARDOWN(nested)
@@ -118,6 +122,29 @@ TEST_F(nested, conversion_is_seen)
 	vm_mem_set_private(g->vm, GMEM_GPA, TEST_SIZE);
 	EXPECT_EQ(1, run_nested(g->vcpu));
 	EXPECT_EQ(101, *shared);
+}
+
+/* Shadow pages, too, are left to the work item, and are gone after it. */
+TEST_F(nested, memory_moves)
+{
+	struct gmem_vm *src = &self->g, dst;
+	uint64_t end;
+
+	EXPECT_EQ(0, run_nested(src->vcpu));
+	EXPECT_EQ(1, run_nested(src->vcpu));
+	EXPECT_LT(0, vm_get_stat(src->vm, "pages_4k"));
+
+	gmem_vm_create_linked(&dst, TEST_SIZE, src->fd, 0);
+	start_nested(&dst);
+	gmem_move(dst.vm, src->vm);
+	EXPECT_EQ(2, run_nested(dst.vcpu));
+
+	end = gmem_now_ms() + 10000;
+	while (vm_get_stat(src->vm, "pages_4k") && gmem_now_ms() < end)
+		usleep(1000);
+	EXPECT_EQ(0, vm_get_stat(src->vm, "pages_4k"));
+	EXPECT_EQ(3, run_nested(dst.vcpu));
+	gmem_vm_free(&dst);
 }
 
 static bool stop;

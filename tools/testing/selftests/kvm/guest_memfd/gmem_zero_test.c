@@ -6,7 +6,6 @@
 #include "gmem_util.h"
 
 #define TEST_SIZE SZ_16M
-#define POLLUTION 0x5a
 
 FIXTURE(zero)
 {
@@ -14,28 +13,9 @@ FIXTURE(zero)
 	struct gmem_vm g;
 };
 
-/*
- * Leave a pattern in most of the free memory, or at least in that which was
- * freed last and will be allocated first.
- */
-static void pollute_free_memory(void)
-{
-	size_t size;
-	pid_t pid;
-
-	size = gmem_read_long("/proc/meminfo", "MemFree:") * 1024;
-	size = min(size / 10 * 8, (size_t)SZ_256M) & ~(PAGE_SIZE - 1);
-	pid = gmem_fork();
-	if (!pid) {
-		memset(gmem_mmap(size), POLLUTION, size);
-		_exit(0);
-	}
-	gmem_wait_ok(pid);
-}
-
 FIXTURE_SETUP(zero)
 {
-	pollute_free_memory();
+	gmem_pollute_free_memory();
 	gmem_usage_get(&self->usage);
 	gmem_vm_create(&self->g, TEST_SIZE);
 }
@@ -76,7 +56,7 @@ TEST_F_TIMEOUT(zero, punched, 120)
 
 	gmem_guest_fill(g, 0, TEST_SIZE, 0xbad);
 	gmem_punch(g->fd, 0, TEST_SIZE);
-	pollute_free_memory();
+	gmem_pollute_free_memory();
 	gmem_guest_expect(g, 0, TEST_SIZE, 0);
 }
 

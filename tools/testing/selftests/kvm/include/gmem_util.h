@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -54,12 +55,26 @@ do {									\
 		TH_LOG("%s should fail with %s", #expr, #err);		\
 } while (0)
 
-static inline uint64_t gmem_now_ms(void)
+static inline uint64_t gmem_now_us(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static inline uint64_t gmem_now_ms(void)
+{
+	return gmem_now_us() / 1000;
+}
+
+/* Finer than usleep(); no time at all if @us is negative. */
+static inline void gmem_spin_us(long us)
+{
+	uint64_t start = gmem_now_us();
+
+	while (us > (long)(gmem_now_us() - start))
+		cpu_relax();
 }
 
 /*
@@ -233,6 +248,70 @@ static inline pthread_t gmem_thread(void *(*fn)(void *), void *arg)
 	return thread;
 }
 
+static inline void gmem_send_fd(int sock, int fd)
+{
+	char c = 0, buf[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec iov = { .iov_base = &c, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = buf,
+		.msg_controllen = sizeof(buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	TEST_ASSERT(sendmsg(sock, &msg, 0) == 1, "sendmsg() failed");
+}
+
+static inline int gmem_receive_fd(int sock)
+{
+	char c, buf[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec iov = { .iov_base = &c, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = buf,
+		.msg_controllen = sizeof(buf),
+	};
+	int fd;
+
+	TEST_ASSERT(recvmsg(sock, &msg, 0) == 1, "recvmsg() failed");
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
+	return fd;
+}
+
+static inline void *gmem_mmap(size_t size)
+{
+	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	TEST_ASSERT(mem != MAP_FAILED, "mmap() of 0x%lx bytes failed", size);
+	return mem;
+}
+
+/*
+ * Leave a pattern in most of the free memory, or at least in that which was
+ * freed last and will be allocated first.
+ */
+static inline void gmem_pollute_free_memory(void)
+{
+	size_t size;
+	pid_t pid;
+
+	size = gmem_read_long("/proc/meminfo", "MemFree:") * 1024;
+	size = min(size / 10 * 8, (size_t)SZ_256M) & ~(PAGE_SIZE - 1);
+	pid = gmem_fork();
+	if (!pid) {
+		memset(gmem_mmap(size), 0x5a, size);
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+}
+
 /*
  * A VM with one vCPU and @size bytes of test memory at GMEM_GPA, mapped at the
  * same guest virtual address: guest_memfd while private, @shared while shared.
@@ -285,17 +364,8 @@ static inline void gmem_vm_bind(struct gmem_vm *g)
 		      g->shared, g->fd, 0);
 }
 
-static inline void *gmem_mmap(size_t size)
-{
-	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	TEST_ASSERT(mem != MAP_FAILED, "mmap() of 0x%lx bytes failed", size);
-	return mem;
-}
-
-/* All of the memory starts private and bound to a new guest_memfd. */
-static inline void gmem_vm_create(struct gmem_vm *g, size_t size)
+/* All but the guest_memfd and its slot: the test memory is not there yet. */
+static inline void gmem_vm_create_empty(struct gmem_vm *g, size_t size)
 {
 	const struct vm_shape shape = {
 		.mode = VM_MODE_DEFAULT,
@@ -308,6 +378,13 @@ static inline void gmem_vm_create(struct gmem_vm *g, size_t size)
 						size / PAGE_SIZE, NULL);
 	vcpu_regs_get(g->vcpu, &g->regs);
 	virt_map(g->vm, GMEM_GPA, GMEM_GPA, size / PAGE_SIZE);
+	g->fd = -1;
+}
+
+/* All of the memory starts private and bound to a new guest_memfd. */
+static inline void gmem_vm_create(struct gmem_vm *g, size_t size)
+{
+	gmem_vm_create_empty(g, size);
 	g->fd = vm_create_guest_memfd(g->vm, size, 0);
 	gmem_vm_bind(g);
 	vm_mem_set_private(g->vm, GMEM_GPA, size);
@@ -319,11 +396,43 @@ static inline void gmem_vm_close_fd(struct gmem_vm *g)
 	g->fd = -1;
 }
 
+/* Does every ioctl fail?  They also do on the VM of another process. */
+static inline bool gmem_vm_is_dead(struct kvm_vm *vm)
+{
+	if (__vm_ioctl(vm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_USER_MEMORY) >= 0)
+		return false;
+	TEST_ASSERT_EQ(errno, EIO);
+	return true;
+}
+
+/* As kvm_vm_free(), which fails to delete the slots of a dead VM. */
+static inline void gmem_free_dead_vm(struct kvm_vm *vm)
+{
+	struct userspace_mem_region *region;
+	int i;
+
+	if (vm->stats_fd) {
+		free(vm->stats_desc);
+		close(vm->stats_fd);
+	}
+	kvm_vm_release(vm);
+	hash_for_each(vm->regions.slot_hash, i, region, slot_node)
+		munmap(region->mmap_start, region->mmap_size);
+	free(vm);
+}
+
+/* A second call does nothing. */
 static inline void gmem_vm_free(struct gmem_vm *g)
 {
+	if (!g->vm)
+		return;
 	if (g->fd >= 0)
 		gmem_vm_close_fd(g);
-	kvm_vm_free(g->vm);
+	if (gmem_vm_is_dead(g->vm))
+		gmem_free_dead_vm(g->vm);
+	else
+		kvm_vm_free(g->vm);
+	g->vm = NULL;
 	munmap(g->shared, g->size);
 }
 
@@ -466,6 +575,38 @@ static inline void gmem_guest_expect(struct gmem_vm *g, uint64_t offset,
 static inline int __gmem_guest_read(struct gmem_vm *g, uint64_t offset)
 {
 	return __gmem_guest_skip(g, offset, sizeof(uint64_t), 0);
+}
+
+/* The last exit must be a private memory fault on the page at @offset. */
+static inline void gmem_expect_memory_fault(struct gmem_vm *g, uint64_t offset)
+{
+	struct kvm_run *run = g->vcpu->run;
+
+	TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_MEMORY_FAULT);
+	TEST_ASSERT_EQ(run->memory_fault.flags, KVM_MEMORY_EXIT_FLAG_PRIVATE);
+	TEST_ASSERT_EQ(run->memory_fault.gpa,
+		       GMEM_GPA + align_down(offset, PAGE_SIZE));
+	TEST_ASSERT_EQ(run->memory_fault.size, PAGE_SIZE);
+}
+
+/*
+ * Populate a range.  Succeeds if a part of it is done, and tells in @left, which
+ * may be NULL, how many bytes are not.
+ */
+static inline int __gmem_pre_fault(struct kvm_vcpu *vcpu, uint64_t gpa,
+				   uint64_t size, uint64_t flags,
+				   uint64_t *left)
+{
+	struct kvm_pre_fault_memory range = {
+		.gpa = gpa,
+		.size = size,
+		.flags = flags,
+	};
+	int r = __vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range);
+
+	if (left)
+		*left = range.size;
+	return r ? errno : 0;
 }
 
 #endif /* SELFTEST_KVM_GMEM_UTIL_H */
