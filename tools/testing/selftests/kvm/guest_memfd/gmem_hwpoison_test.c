@@ -4,7 +4,7 @@
  * its memory is untouched, and handling the failure never deadlocks with what
  * else is done to the file.
  */
-#include "gmem_util.h"
+#include "gmem_link_util.h"
 
 #define TEST_SIZE SZ_4M
 #define BAD	  (5 * PAGE_SIZE)	/* the page that fails */
@@ -183,30 +183,13 @@ struct poisoner {
 	bool go;
 };
 
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-/* Finer than usleep(); no time at all if @us is negative. */
-static void spin_us(long us)
-{
-	uint64_t start = now_us();
-
-	while (us > (long)(now_us() - start))
-		cpu_relax();
-}
-
 static void *poison_when_told(void *arg)
 {
 	struct poisoner *p = arg;
 
 	while (!READ_ONCE(p->go))
 		cpu_relax();
-	spin_us(p->delay_us);
+	gmem_spin_us(p->delay_us);
 	p->err = poison(p->pfn);
 	return NULL;
 }
@@ -278,7 +261,7 @@ TEST_F_TIMEOUT(hwpoison, races_with_the_end_of_the_file, 60)
 
 		poisoner = gmem_thread(poison_when_told, &p);
 		WRITE_ONCE(p.go, true);
-		spin_us(-p.delay_us);
+		gmem_spin_us(-p.delay_us);
 		closer = gmem_thread(close_file, g);
 		gmem_delete_slot(g->vm, GMEM_SLOT);
 		pthread_join(closer, NULL);
@@ -287,6 +270,39 @@ TEST_F_TIMEOUT(hwpoison, races_with_the_end_of_the_file, 60)
 
 		g->fd = vm_create_guest_memfd(g->vm, TEST_SIZE, 0);
 		gmem_vm_bind(g);
+	}
+}
+
+/* The page is lost to the VM that has the memory in the end, and no other is. */
+TEST_F_TIMEOUT(hwpoison, races_with_a_move, 60)
+{
+	struct guest_random_state rng = new_guest_random_state(1);
+	struct gmem_vm *g = &self->g, next;
+	pthread_t thread;
+	int i;
+
+	if (!kvm_has_cap(KVM_CAP_GUEST_MEMFD_LINK))
+		SKIP(return, "no links");
+
+	for (i = 0; i < 10; i++) {
+		struct poisoner p = {
+			.pfn = allocate_pfn(g->fd, BAD),
+			.delay_us = guest_random_u32(&rng) % 1000,
+		};
+
+		gmem_guest_fill(g, 0, TEST_SIZE, 0x600d);
+		gmem_vm_create_linked(&next, TEST_SIZE, g->fd, 0);
+		thread = gmem_thread(poison_when_told, &p);
+		WRITE_ONCE(p.go, true);
+		gmem_spin_us(guest_random_u32(&rng) % 1000);
+		gmem_move(next.vm, g->vm);
+		pthread_join(thread, NULL);
+
+		gmem_vm_free(g);
+		*g = next;
+		EXPECT_EQ(EHWPOISON, __gmem_guest_read(g, BAD));
+		expect_only_bad_page_missing(g);
+		gmem_punch(g->fd, BAD, PAGE_SIZE);
 	}
 }
 
