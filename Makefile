@@ -20,7 +20,8 @@ KO_DIR = build/modules/$(ABI)-$(FLAVOUR)
 
 define HELP
 Try it
-  make demo            run a guest whose memory its host cannot read
+  make demo            run a guest whose memory its host cannot read, and give it
+                       a new VMM while it runs
   make test            run our tests in VMs; T=PATTERN runs some,
                        KERNEL=debug on a kernel with KASAN and lockdep
   make test-kvm        compare upstream's KVM selftests on our modules and on
