@@ -144,6 +144,8 @@ int kvm_gmem_create_fd(struct kvm *kvm, loff_t size)
 	struct file *file;
 	int fd;
 
+	lockdep_assert_held(&kvm->slots_lock);
+
 	fd = get_unused_fd_flags(0);
 	if (fd < 0)
 		return fd;

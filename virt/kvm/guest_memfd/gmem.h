@@ -135,6 +135,9 @@ static inline bool kvm_gmem_may_change(struct gmem_file *view)
 	       !(view->flags & KVM_LINK_GUEST_MEMFD_NO_FALLOCATE);
 }
 
+/* main.c */
+int kvm_gmem_lock_vm(struct kvm *kvm);
+
 /* inode.c */
 int kvm_gmem_inode_init(struct module *module);
 void kvm_gmem_inode_exit(void);

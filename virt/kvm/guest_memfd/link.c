@@ -177,11 +177,11 @@ int kvm_gmem_link(struct kvm *kvm, struct kvm_link_guest_memfd __user *uargs)
 	if (!from)
 		return -EINVAL;
 
-	/* A move that makes @kvm its source revokes the views that it finds. */
-	if (mutex_lock_killable(&kvm->slots_lock))
-		return -EINTR;
-	r = kvm->vm_dead ? -EIO : kvm_gmem_link_fd(kvm, from, args.flags);
-	mutex_unlock(&kvm->slots_lock);
+	r = kvm_gmem_lock_vm(kvm);
+	if (r)
+		return r;
 
+	r = kvm_gmem_link_fd(kvm, from, args.flags);
+	mutex_unlock(&kvm->slots_lock);
 	return r;
 }

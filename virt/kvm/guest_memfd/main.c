@@ -40,12 +40,31 @@
 #include "gmem.h"
 
 /*
+ * Take @kvm's slots_lock in order to add a view.  A move that makes @kvm its
+ * source knows all of its views, and revokes them, while it has that lock.
+ *
+ * -EINTR: killed while waiting.  -EIO: @kvm has died meanwhile.
+ */
+int kvm_gmem_lock_vm(struct kvm *kvm)
+{
+	if (mutex_lock_killable(&kvm->slots_lock))
+		return -EINTR;
+
+	if (!kvm->vm_dead)
+		return 0;
+
+	mutex_unlock(&kvm->slots_lock);
+	return -EIO;
+}
+
+/*
  * KVM_CREATE_GUEST_MEMFD.  args->reserved is not looked at: binaries made for
  * any kernel that has this ioctl may leave what they like in it.
  */
 int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
 {
 	loff_t size = args->size;
+	int r;
 
 	if (args->flags)
 		return -EINVAL;
@@ -53,7 +72,13 @@ int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
 	if (size <= 0 || !PAGE_ALIGNED(size))
 		return -EINVAL;
 
-	return kvm_gmem_create_fd(kvm, size);
+	r = kvm_gmem_lock_vm(kvm);
+	if (r)
+		return r;
+
+	r = kvm_gmem_create_fd(kvm, size);
+	mutex_unlock(&kvm->slots_lock);
+	return r;
 }
 
 void kvm_gmem_init_vm(struct kvm *kvm)

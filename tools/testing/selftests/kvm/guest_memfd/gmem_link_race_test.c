@@ -257,33 +257,42 @@ TEST_F_TIMEOUT(race, links_come_and_go_when_the_source_is_closed, 60)
 
 struct newcomer {
 	struct kvm_vm *vm;
-	int fd;			/* some memory of another VM */
-	int linked;
+	int fd;			/* some memory of another VM, or -1: create */
+	int added;
 	bool late;
 };
 
-/* As long as the link is there no move can accept the VM as its source. */
-static void run_link_until_dead(void *arg)
+static int add_view(struct newcomer *n, int *fd)
+{
+	if (n->fd >= 0)
+		return __gmem_link(n->vm, n->fd, KVM_LINK_GUEST_MEMFD_SHARE,
+				   fd);
+
+	*fd = __vm_create_guest_memfd(n->vm, PAGE_SIZE, 0);
+	return *fd < 0 ? errno : 0;
+}
+
+/* As long as the view is there no move can accept the VM as its source. */
+static void run_add_until_dead(void *arg)
 {
 	struct newcomer *n = arg;
-	int err, link;
+	int err, fd;
 
 	for (;;) {
-		err = __gmem_link(n->vm, n->fd, KVM_LINK_GUEST_MEMFD_SHARE,
-				  &link);
+		err = add_view(n, &fd);
 		if (err)
 			break;
 		n->late |= gmem_vm_is_dead(n->vm);
-		n->linked++;
-		close(link);
+		n->added++;
+		close(fd);
 		usleep(10);
 	}
 	TEST_ASSERT_EQ(err, EIO);
 }
 
-TEST_F_TIMEOUT(race, nothing_is_linked_into_a_dead_source, 60)
+TEST_F_TIMEOUT(race, nothing_is_added_to_a_dead_source, 60)
 {
-	int i, err, linked = 0, refused = 0;
+	int i, err, added = 0, refused = 0;
 	struct race race;
 	struct pair p;
 
@@ -294,12 +303,14 @@ TEST_F_TIMEOUT(race, nothing_is_linked_into_a_dead_source, 60)
 		pair_create(&p, &self->witness);
 		for (i = 0; i < ARRAY_SIZE(n); i++) {
 			n[i].vm = p.src.vm;
-			n[i].fd = vm_create_guest_memfd(self->witness.vm,
-							PAGE_SIZE, 0);
-			race_add(&race, run_link_until_dead, &n[i]);
+			n[i].fd = -1;
+			if (i % 2)
+				n[i].fd = vm_create_guest_memfd(self->witness.vm,
+								PAGE_SIZE, 0);
+			race_add(&race, run_add_until_dead, &n[i]);
 		}
 		race_start(&race);
-		while (READ_ONCE(n[0].linked) < 3)
+		while (READ_ONCE(n[0].added) < 3)
 			usleep(10);
 		while ((err = __gmem_move(p.dst.vm, p.src.vm->fd))) {
 			ASSERT_EQ(EINVAL, err);
@@ -310,13 +321,14 @@ TEST_F_TIMEOUT(race, nothing_is_linked_into_a_dead_source, 60)
 
 		for (i = 0; i < ARRAY_SIZE(n); i++) {
 			ASSERT_FALSE(n[i].late);
-			linked += n[i].linked;
-			close(n[i].fd);
+			added += n[i].added;
+			if (n[i].fd >= 0)
+				close(n[i].fd);
 		}
 		witness_expect(&self->witness, p.dst.fd);
 		pair_free(&p);
 	}
-	TH_LOG("%d rounds, %d links, %d moves refused", race.rounds, linked,
+	TH_LOG("%d rounds, %d views, %d moves refused", race.rounds, added,
 	       refused);
 }
 
