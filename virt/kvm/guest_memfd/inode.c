@@ -16,7 +16,7 @@
  * could not do it: fput() drops that before the inode.)  The mount is there
  * only while there are files, or nothing could ever be unloaded.
  *
- * Folios are never reclaimed, migrated or written back.  They are charged to
+ * Folios are never migrated, written back or dropped by mm.  They are charged to
  * the memory cgroup of the task that first touches them.  They count as
  * up to date once they hold what the guest is to find: zeroes, or what
  * kvm_gmem_populate() has put there.
@@ -140,10 +140,21 @@ static void kvm_gmem_free_folio(struct folio *folio)
 	kvm_arch_gmem_reclaim(pfn, pfn + folio_nr_pages(folio));
 }
 
+/*
+ * mm, which sees a clean page that nothing maps, asks before it drops one from
+ * the page cache (soft offlining does that).  But it is all that there is of a
+ * guest's memory, and SPTEs, which hold no reference, may map it.
+ */
+static bool kvm_gmem_release_folio(struct folio *folio, gfp_t gfp)
+{
+	return false;
+}
+
 static const struct address_space_operations kvm_gmem_aops = {
 	.dirty_folio		= noop_dirty_folio,
 	.error_remove_folio	= kvm_gmem_error_folio,
 	.free_folio		= kvm_gmem_free_folio,
+	.release_folio		= kvm_gmem_release_folio,
 };
 
 struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size)
@@ -160,6 +171,7 @@ struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size)
 	inode->i_mapping->a_ops = &kvm_gmem_aops;
 	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER);
 	mapping_set_inaccessible(inode->i_mapping);
+	mapping_set_release_always(inode->i_mapping);
 	return inode;
 }
 
