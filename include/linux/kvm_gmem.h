@@ -9,6 +9,7 @@
 #ifndef __LINUX_KVM_GMEM_H
 #define __LINUX_KVM_GMEM_H
 
+#include <linux/kvm_gmem_test.h>
 #include <linux/kvm_types.h>
 #include <linux/list.h>
 #include <linux/spinlock.h>
@@ -26,28 +27,36 @@ struct module;
  * @views: every &struct gmem_file that belongs to the VM
  * @lock: protects @views; a leaf
  * @zap_work: zaps what the VM maps, once its memory was moved
+ * @test: the ownership model's
  */
 struct kvm_gmem_vm {
 	struct list_head views;
 	/* protects views; a leaf */
 	spinlock_t lock;
 	struct delayed_work zap_work;
+#ifdef CONFIG_KVM_GMEM_TEST
+	struct kvm_gmem_test_vm test;
+#endif
 };
 
 /**
  * struct kvm_gmem_source - one page of initial guest contents
- * @data: kernel buffer of PAGE_SIZE bytes with a copy of the user's page
+ * @data: kernel buffer of PAGE_SIZE bytes with a copy of the user's page; NULL
+ *	  if the guest is to find zeroes, which the page then holds
  * @copy_back: set by a failing callback that has put something into @data
  *	       which the user is to read, in place of what was there
+ * @lost: set by a failing callback that could not take the page back from the
+ *	  hardware
  */
 struct kvm_gmem_source {
 	void *data;
 	bool copy_back;
+	bool lost;
 };
 
 /*
- * Turn the page at @pfn, that will back @gfn, into initial guest memory.
- * @src is NULL if the guest is to find zeroes, which the page then holds.
+ * Turn the page at @pfn, that will back @gfn, into initial guest memory, which
+ * then is as if it had been prepared.  If that fails, take it back.
  */
 typedef int (*kvm_gmem_populate_cb)(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 				    struct kvm_gmem_source *src, void *opaque);
@@ -75,15 +84,60 @@ long kvm_gmem_populate(struct kvm *kvm, gfn_t start, void __user *src,
 		       long npages, kvm_gmem_populate_cb populate,
 		       void *opaque);
 
+bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn, gfn_t *gfn);
+
 /*
- * Arch hooks.  A page is prepared each time that it is handed out to be mapped
- * at @gfn, so that doing it again must be harmless, and reclaimed once, when it
- * has left the file and before the page allocator can see it.  Preparing may
- * fail, reclaiming may not.
+ * Arch hooks
+ *
+ * A page is prepared each time that it is handed out to be mapped at a gfn, so
+ * that doing it again must be harmless.  If it could be prepared at least once,
+ * it is reclaimed, once, when nothing maps it any more and before the page
+ * allocator can see it.
+ */
+
+/**
+ * kvm_arch_gmem_prepare - make a page a guest's
+ * @kvm: the VM that will map it
+ * @gfn: where
+ * @pfn: the page, which holds what the guest is to find
+ * @max_order: the order of the largest mapping that may be made of it
+ *
+ * Called with the folio locked and its inode's invalidate_lock held.
+ *
+ * Return: 0, or any error: then the page is not a guest's, unless it was before.
  */
 int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			  int max_order);
-void kvm_arch_gmem_reclaim(kvm_pfn_t start, kvm_pfn_t end);
+
+/**
+ * kvm_arch_gmem_reclaim - make pages the host's again
+ * @start: pfn of the first page
+ * @end: pfn behind the last one, 2 MiB away at most
+ *
+ * Return: @end, or the pfn of the first page that the hardware did not give
+ * back.  The caller leaks that one, and goes on behind it.
+ */
+kvm_pfn_t kvm_arch_gmem_reclaim(kvm_pfn_t start, kvm_pfn_t end);
+
+/**
+ * kvm_arch_gmem_move - make all pages of one VM those of another
+ * @dst: the VM that gets them; it has none, and none of its vCPUs runs
+ * @src: the VM that had them; its vCPUs never run again
+ *
+ * Called when nothing else can fail any more, with the locks of a move.
+ *
+ * Return: 0, or any error: then nothing has changed.
+ */
+int kvm_arch_gmem_move(struct kvm *dst, struct kvm *src);
+
+/*
+ * Some of @kvm's pages are no longer mapped, and may be about to go: let no vCPU
+ * use one that KVM has told the hardware about in other ways than by SPTEs.
+ */
+void kvm_arch_gmem_zapped(struct kvm *kvm);
+
+/* Whether this machine knows of pages whose they are: if not, none is reclaimed. */
+bool kvm_arch_gmem_tracks_pages(void);
 
 /* Whether memory that @kvm used may be kept after @kvm is gone. */
 bool kvm_arch_gmem_may_outlive(struct kvm *kvm);
@@ -137,6 +191,12 @@ static inline int kvm_gmem_get_pfn(struct kvm *kvm,
 {
 	WARN_ON_ONCE(1);
 	return -EIO;
+}
+
+static inline bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn,
+				     gfn_t *gfn)
+{
+	return false;
 }
 
 static inline int kvm_gmem_move(struct kvm *dst, u64 src_fd)

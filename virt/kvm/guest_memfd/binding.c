@@ -117,6 +117,10 @@ void kvm_gmem_unbind(struct kvm_memory_slot *slot)
 		guard(mutex)(&GMEM_I(inode)->views_lock);
 
 		if (!RB_EMPTY_NODE(&slot->gmem.node.rb)) {
+			/* Later zaps will not find this slot's pages. */
+			kvm_arch_gmem_zapped(view->kvm);
+			kvm_gmem_test_unbind(view, slot->gmem.node.start,
+					     slot->gmem.node.last);
 			interval_tree_remove(&slot->gmem.node, &view->bindings);
 			RB_CLEAR_NODE(&slot->gmem.node.rb);
 		}
@@ -125,3 +129,42 @@ void kvm_gmem_unbind(struct kvm_memory_slot *slot)
 	slot->gmem.file = NULL;
 	fput(file);
 }
+
+/**
+ * kvm_gmem_find_gfn - find the gfn at which a page of a guest_memfd is bound
+ * @kvm: the VM; the caller holds kvm->srcu and kvm->mmu_lock
+ * @pfn: pfn of a page that @kvm has got from kvm_gmem_get_pfn() once
+ * @gfn: where the page is bound
+ *
+ * The caller has no reference: the page may be anybody's by now, and is what it
+ * was only if no invalidation of @gfn has begun since.
+ *
+ * Return: false if no memslot has the page, or it is poisoned.
+ */
+bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn, gfn_t *gfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+	struct address_space *mapping;
+	struct kvm_memory_slot *slot;
+	pgoff_t index;
+	int bkt;
+
+	lockdep_assert_held(&kvm->mmu_lock);
+
+	if (!page || PageHWPoison(page))
+		return false;
+
+	mapping = READ_ONCE(page_folio(page)->mapping);
+	index = READ_ONCE(page_folio(page)->index);
+
+	kvm_for_each_memslot(slot, bkt, kvm_memslots(kvm)) {
+		if (slot->gmem.file && slot->gmem.file->f_mapping == mapping &&
+		    index - slot->gmem.pgoff < slot->npages) {
+			*gfn = slot->base_gfn + index - slot->gmem.pgoff;
+			return true;
+		}
+	}
+
+	return false;
+}
+EXPORT_SYMBOL_GPL(kvm_gmem_find_gfn);

@@ -135,6 +135,22 @@ static inline bool kvm_gmem_may_change(struct gmem_file *view)
 	       !(view->flags & KVM_LINK_GUEST_MEMFD_NO_FALLOCATE);
 }
 
+/*
+ * Whether @folio was prepared, and hence is to be reclaimed.  The flag is for
+ * whatever a filesystem likes.
+ */
+static inline bool kvm_gmem_is_prepared(struct folio *folio)
+{
+	return folio_test_checked(folio);
+}
+
+static inline void kvm_gmem_set_prepared(struct folio *folio)
+{
+	lockdep_assert_held(&folio->mapping->invalidate_lock);
+
+	folio_set_checked(folio);
+}
+
 /* main.c */
 int kvm_gmem_lock_vm(struct kvm *kvm);
 
@@ -163,6 +179,13 @@ void kvm_gmem_zap_moved(struct work_struct *work);
 /* pfn.c */
 long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end);
 
+/* reclaim.c */
+extern atomic_t kvm_gmem_leaked_pages;
+
+void kvm_gmem_leak_folio(struct folio *folio);
+void kvm_gmem_reclaim_pages(struct inode *inode, pgoff_t start, pgoff_t end);
+void kvm_gmem_reclaim_init(struct dentry *dir);
+
 /* invalidate.c: offsets in pages, [start, end) */
 void kvm_gmem_invalidate_start(struct gmem_file *view, pgoff_t start,
 			       pgoff_t end);
@@ -171,5 +194,42 @@ void kvm_gmem_invalidate_end(struct gmem_file *view, pgoff_t start,
 void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end);
 int kvm_gmem_punch_hole(struct gmem_file *view, pgoff_t start, pgoff_t end);
 int kvm_gmem_error_folio(struct address_space *mapping, struct folio *folio);
+
+/* test.c */
+#ifdef CONFIG_KVM_GMEM_TEST
+int kvm_gmem_test_init(struct dentry *dir);
+void kvm_gmem_test_exit(void);
+void kvm_gmem_test_init_vm(struct kvm *kvm);
+void kvm_gmem_test_destroy_vm(struct kvm *kvm);
+void kvm_gmem_test_zap(struct gmem_file *view, pgoff_t start, pgoff_t end);
+void kvm_gmem_test_unbind(struct gmem_file *view, pgoff_t start, pgoff_t last);
+#else
+static inline int kvm_gmem_test_init(struct dentry *dir)
+{
+	return 0;
+}
+
+static inline void kvm_gmem_test_exit(void)
+{
+}
+
+static inline void kvm_gmem_test_init_vm(struct kvm *kvm)
+{
+}
+
+static inline void kvm_gmem_test_destroy_vm(struct kvm *kvm)
+{
+}
+
+static inline void kvm_gmem_test_zap(struct gmem_file *view, pgoff_t start,
+				     pgoff_t end)
+{
+}
+
+static inline void kvm_gmem_test_unbind(struct gmem_file *view, pgoff_t start,
+					pgoff_t last)
+{
+}
+#endif /* CONFIG_KVM_GMEM_TEST */
 
 #endif /* __KVM_GMEM_H */

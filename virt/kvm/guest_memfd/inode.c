@@ -16,10 +16,10 @@
  * could not do it: fput() drops that before the inode.)  The mount is there
  * only while there are files, or nothing could ever be unloaded.
  *
- * Folios are never migrated, written back or dropped by mm.  They are charged to
- * the memory cgroup of the task that first touches them.  They count as
- * up to date once they hold what the guest is to find: zeroes, or what
- * kvm_gmem_populate() has put there.
+ * Folios are never migrated, written back or dropped by mm: the ways out of the
+ * file are those of reclaim.c.  They are charged to the memory cgroup of the task
+ * that first touches them.  They count as up to date once they hold what the
+ * guest is to find: zeroes, or what kvm_gmem_populate() has put there.
  */
 
 #include <linux/anon_inodes.h>
@@ -56,8 +56,10 @@ static void kvm_gmem_super_free_inode(struct inode *inode)
 	kmem_cache_free(kvm_gmem_inode_cache, GMEM_I(inode));
 }
 
+/* No view is left, hence nothing maps the pages, or can. */
 static void kvm_gmem_super_evict_inode(struct inode *inode)
 {
+	kvm_gmem_reclaim_pages(inode, 0, i_size_read(inode) >> PAGE_SHIFT);
 	truncate_inode_pages_final(inode->i_mapping);
 	clear_inode(inode);
 }
@@ -132,14 +134,6 @@ static const struct inode_operations kvm_gmem_iops = {
 	.setattr	= kvm_gmem_setattr,
 };
 
-/* The folio has left the file.  No SPTE maps it: see invalidate.c. */
-static void kvm_gmem_free_folio(struct folio *folio)
-{
-	kvm_pfn_t pfn = folio_pfn(folio);
-
-	kvm_arch_gmem_reclaim(pfn, pfn + folio_nr_pages(folio));
-}
-
 /*
  * mm, which sees a clean page that nothing maps, asks before it drops one from
  * the page cache (soft offlining does that).  But it is all that there is of a
@@ -153,7 +147,6 @@ static bool kvm_gmem_release_folio(struct folio *folio, gfp_t gfp)
 static const struct address_space_operations kvm_gmem_aops = {
 	.dirty_folio		= noop_dirty_folio,
 	.error_remove_folio	= kvm_gmem_error_folio,
-	.free_folio		= kvm_gmem_free_folio,
 	.release_folio		= kvm_gmem_release_folio,
 };
 

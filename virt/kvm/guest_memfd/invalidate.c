@@ -91,8 +91,11 @@ void kvm_gmem_invalidate_start(struct gmem_file *view, pgoff_t start,
 
 	if (flush)
 		kvm_flush_remote_tlbs(kvm);
-	if (found)
+	if (found) {
 		KVM_MMU_UNLOCK(kvm);
+		kvm_arch_gmem_zapped(kvm);
+		kvm_gmem_test_zap(view, start, end);
+	}
 
 	srcu_read_unlock(&kvm->srcu, idx);
 }
@@ -121,6 +124,7 @@ void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 	kvm_gmem_for_each_file(view, inode)
 		kvm_gmem_invalidate_start(view, start, end);
 
+	kvm_gmem_reclaim_pages(inode, start, end);
 	truncate_inode_pages_range(inode->i_mapping,
 				   (loff_t)start << PAGE_SHIFT,
 				   ((loff_t)end << PAGE_SHIFT) - 1);

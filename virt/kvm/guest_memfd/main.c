@@ -35,9 +35,12 @@
  * first one's successor, with all its memory and attributes, and no page copied.
  */
 
+#include <linux/debugfs.h>
 #include <linux/kvm_host.h>
 
 #include "gmem.h"
+
+static struct dentry *kvm_gmem_debugfs;
 
 /*
  * Take @kvm's slots_lock in order to add a view.  A move that makes @kvm its
@@ -86,6 +89,7 @@ void kvm_gmem_init_vm(struct kvm *kvm)
 	INIT_LIST_HEAD(&kvm->gmem.views);
 	spin_lock_init(&kvm->gmem.lock);
 	INIT_DELAYED_WORK(&kvm->gmem.zap_work, kvm_gmem_zap_moved);
+	kvm_gmem_test_init_vm(kvm);
 }
 
 /*
@@ -96,16 +100,34 @@ void kvm_gmem_destroy_vm(struct kvm *kvm)
 {
 	cancel_delayed_work_sync(&kvm->gmem.zap_work);
 	kvm_gmem_detach_vm(kvm);
+	kvm_gmem_test_destroy_vm(kvm);
 	kvm_mem_attributes_destroy(kvm);
 }
 
 /* @module is the vendor module, which in turn pins kvm.ko. */
 int kvm_gmem_init(struct module *module)
 {
-	return kvm_gmem_inode_init(module);
+	int r;
+
+	r = kvm_gmem_inode_init(module);
+	if (r)
+		return r;
+
+	kvm_gmem_debugfs = debugfs_create_dir("kvm_gmem", NULL);
+	kvm_gmem_reclaim_init(kvm_gmem_debugfs);
+
+	r = kvm_gmem_test_init(kvm_gmem_debugfs);
+	if (!r)
+		return 0;
+
+	debugfs_remove(kvm_gmem_debugfs);
+	kvm_gmem_inode_exit();
+	return r;
 }
 
 void kvm_gmem_exit(void)
 {
+	kvm_gmem_test_exit();
+	debugfs_remove(kvm_gmem_debugfs);
 	kvm_gmem_inode_exit();
 }

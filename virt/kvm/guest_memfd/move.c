@@ -250,6 +250,8 @@ static int kvm_gmem_move_slots(struct kvm *dst, struct kvm *src)
 
 	r = kvm_gmem_check_move(dst, src);
 	if (!r)
+		r = kvm_arch_gmem_move(dst, src);
+	if (!r)
 		kvm_gmem_commit_move(dst, src);
 
 	mutex_unlock(&src->slots_lock);

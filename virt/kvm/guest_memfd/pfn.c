@@ -12,11 +12,11 @@
  * 2. filled, up to date: it holds zeroes or what was populated;
  * 3. prepared: the architecture made it the guest's.
  *
- * fallocate() goes to 1, a fault or a prefault on to 3.  An error leaves the
- * page in the last state that it had reached.  Faults hold the inode's
- * invalidate_lock for read, populate and punch hold it for write: a page that
- * is being filled from elsewhere, or taken away, cannot be mapped at the same
- * time.
+ * fallocate() goes to 1, a fault or a prefault on to 3, and populate straight
+ * there.  An error leaves the page in the last state that it had reached.  Faults
+ * hold the inode's invalidate_lock for read, populate and punch hold it for write:
+ * a page that is being filled from elsewhere, or taken away, cannot be mapped at
+ * the same time.
  */
 
 #include <linux/highmem.h>
@@ -38,13 +38,19 @@ static void kvm_gmem_clear_folio(struct folio *folio)
 static int kvm_gmem_prepare_folio(struct kvm *kvm, struct folio *folio,
 				  gfn_t gfn)
 {
+	lockdep_assert_held(&folio->mapping->invalidate_lock);
+
 	if (folio_test_hwpoison(folio))
 		return -EHWPOISON;
 
 	if (!folio_test_uptodate(folio))
 		kvm_gmem_clear_folio(folio);
 
-	return kvm_arch_gmem_prepare(kvm, gfn, folio_pfn(folio), 0);
+	if (kvm_arch_gmem_prepare(kvm, gfn, folio_pfn(folio), 0))
+		return -EFAULT;
+
+	kvm_gmem_set_prepared(folio);
+	return 0;
 }
 
 /**
@@ -74,8 +80,8 @@ bool kvm_gmem_is_writable(const struct kvm_memory_slot *slot)
  *
  * Nothing but kvm->mmu_invalidate_seq keeps the page in the file after this.
  *
- * Return: 0; -EFAULT if @slot is being deleted or its view is not active,
- * -EHWPOISON if the page is lost, -ENOMEM, or what the architecture says.
+ * Return: 0; -EFAULT if @slot is being deleted, its view is not active or the
+ * architecture refuses; -EHWPOISON if the page is lost; -ENOMEM.
  */
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order)

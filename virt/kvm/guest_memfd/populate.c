@@ -40,11 +40,21 @@ static struct folio *kvm_gmem_get_empty_folio(struct address_space *mapping,
 	return ERR_PTR(r);
 }
 
+static void kvm_gmem_drop_page(struct address_space *mapping, pgoff_t index)
+{
+	loff_t start = (loff_t)index << PAGE_SHIFT;
+
+	lockdep_assert_held_write(&mapping->invalidate_lock);
+
+	truncate_inode_pages_range(mapping, start, start + PAGE_SIZE - 1);
+}
+
 static int kvm_gmem_populate_page(struct kvm *kvm, struct kvm_memory_slot *slot,
 				  gfn_t gfn, struct kvm_gmem_source *src,
 				  kvm_gmem_populate_cb populate, void *opaque)
 {
 	struct address_space *mapping = slot->gmem.file->f_mapping;
+	pgoff_t index = gfn - slot->base_gfn + slot->gmem.pgoff;
 	struct folio *folio;
 	int r;
 
@@ -58,25 +68,34 @@ static int kvm_gmem_populate_page(struct kvm *kvm, struct kvm_memory_slot *slot,
 	if (!kvm_gmem_may_change(slot->gmem.file->private_data))
 		return -EPERM;
 
-	folio = kvm_gmem_get_empty_folio(mapping, gfn - slot->base_gfn +
-						  slot->gmem.pgoff);
+	folio = kvm_gmem_get_empty_folio(mapping, index);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
-	if (!src)
+	if (!src->data)
 		clear_highpage(folio_page(folio, 0));
 
-	/* If this fails then the page is as good as never written. */
 	r = populate(kvm, gfn, folio_pfn(folio), src, opaque);
-	if (!r)
+	if (!r) {
 		folio_mark_uptodate(folio);
+		kvm_gmem_set_prepared(folio);
+	} else if (src->lost) {
+		kvm_gmem_leak_folio(folio);
+	}
 
 	folio_unlock(folio);
 	folio_put(folio);
+
+	/* Any other failure leaves a page that is as good as never written. */
+	if (src->lost)
+		kvm_gmem_drop_page(mapping, index);
 	return r;
 }
 
-/* As kvm_gmem_populate_page(), from and back to user memory. */
+/*
+ * As kvm_gmem_populate_page(), from and back to user memory, by way of @buffer;
+ * or with zeroes, if there is none.
+ */
 static int kvm_gmem_populate_from_user(struct kvm *kvm,
 				       struct kvm_memory_slot *slot, gfn_t gfn,
 				       void __user *user, void *buffer,
@@ -86,7 +105,7 @@ static int kvm_gmem_populate_from_user(struct kvm *kvm,
 	struct kvm_gmem_source src = { .data = buffer };
 	int r;
 
-	if (copy_from_user(buffer, user, PAGE_SIZE))
+	if (buffer && copy_from_user(buffer, user, PAGE_SIZE))
 		return -EFAULT;
 
 	r = kvm_gmem_populate_page(kvm, slot, gfn, &src, populate, opaque);
@@ -138,14 +157,11 @@ long kvm_gmem_populate(struct kvm *kvm, gfn_t start, void __user *src,
 	for (i = 0; i < npages; i++) {
 		if (signal_pending(current))
 			r = -EINTR;
-		else if (src)
+		else
 			r = kvm_gmem_populate_from_user(kvm, slot, start + i,
 							src + i * PAGE_SIZE,
 							buffer, populate,
 							opaque);
-		else
-			r = kvm_gmem_populate_page(kvm, slot, start + i, NULL,
-						   populate, opaque);
 		if (r)
 			break;
 

@@ -120,6 +120,8 @@ static void kvm_gmem_drop_bindings(struct gmem_file *view)
 
 	kvm_gmem_assert_views_writable(file_inode(view->file));
 
+	kvm_gmem_test_unbind(view, 0, ULONG_MAX);
+
 	while ((node = interval_tree_iter_first(&view->bindings, 0,
 						ULONG_MAX))) {
 		interval_tree_remove(node, &view->bindings);
