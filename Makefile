@@ -7,6 +7,7 @@
 FLAVOUR ?= cloud-amd64
 CONFIG ?= debug
 JOBS ?= $(shell nproc)
+MODEL ?=
 
 include base.mk
 
@@ -18,6 +19,9 @@ ORIGIN = build/base/$(BASE)
 HEADERS = build/host/$(ABI)-$(1)/usr/src/linux-headers-$(ABI)-$(1)
 KO_DIR = build/modules/$(ABI)-$(FLAVOUR)
 
+# A software RMP that watches who owns which page: for tests only.
+MODEL_OPTION = --set CONFIG_KVM_GMEM_TEST=y
+
 define HELP
 Try it
   make demo            run a guest whose memory its host cannot read, and give it
@@ -26,6 +30,7 @@ Try it
                        KERNEL=debug on a kernel with KASAN and lockdep
   make test-kvm        compare upstream's KVM selftests on our modules and on
                        the unmodified ones
+  make bench-reclaim   what it costs to give memory back, in instructions
   make shell           a shell in the VM
 Build
   make modules         kvm.ko, kvm-amd.ko, kvm-intel.ko for a stock Debian kernel
@@ -46,6 +51,7 @@ Knobs
                        (tested: $(TESTED))
   FLAVOUR=NAME         cloud-amd64 (default) or amd64, which has SEV-SNP
   JOBS=N               parallel jobs; default: one for each processor
+  MODEL=1              modules with the ownership model, only for tests
 endef
 
 .DELETE_ON_ERROR:
@@ -72,7 +78,8 @@ host:
 	@base/debs.sh host $(BASE) $(FLAVOUR)
 
 modules: tree host
-	@modules/build.sh $(TREE) $(call HEADERS,$(FLAVOUR)) $(KO_DIR)/ours -j$(JOBS)
+	@modules/build.sh $(if $(MODEL),$(MODEL_OPTION)) $(TREE) \
+		$(call HEADERS,$(FLAVOUR)) $(KO_DIR)/$(if $(MODEL),model,ours) -j$(JOBS)
 
 modules-base: origin host
 	@modules/build.sh $(ORIGIN) $(call HEADERS,$(FLAVOUR)) $(KO_DIR)/base -j$(JOBS)
@@ -104,6 +111,8 @@ refresh:
 patch:
 	@base/export.sh $(BASE) build/patch
 
+# A host gets no model, whatever else was asked for.
+install: override MODEL =
 install: modules
 	@modules/install.sh $(ABI)-$(FLAVOUR) $(KO_DIR)/ours
 

@@ -9,8 +9,8 @@ set -euo pipefail
 
 usage() {
 	cat <<-END
-	Usage: modules/build.sh TREE HEADERS OUT [MAKE-ARGUMENT...]
-	       modules/build.sh --check TREE HEADERS OUT
+	Usage: modules/build.sh [--set OPTION]... TREE HEADERS OUT [MAKE-ARGUMENT...]
+	       modules/build.sh --check [--set OPTION]... TREE HEADERS OUT
 
 	  TREE     kernel tree whose arch/x86/kvm and virt/kvm are built
 	  HEADERS  unpacked linux-headers-VERSION-FLAVOUR directory
@@ -20,6 +20,7 @@ usage() {
 	the kernel that HEADERS are of: its headers are used instead of theirs.
 
 	--check only compiles the files that TREE.links lists, with sparse and W=1.
+	--set adds an option, such as CONFIG_KVM_GMEM_TEST=y, to modules/config's.
 	END
 }
 
@@ -52,20 +53,29 @@ link_files() {
 		ln -s "$tree/$file" "$src/$file"
 	done <"$src/files.new"
 	ln -s "$here/Kbuild" "$src/arch/x86/kvm/Kbuild"
-	ln -s "$here/config" "$src/config"
 	mv "$src/files.new" "$src/files"
 }
 
-# config.h says to C what config says to make.
-make_config_header() {
-	local src=$1
-
-	sed -n 's/^\(CONFIG_[A-Z0-9_]*\)=y$/#define \1 1/p' "$here/config" >"$src/config.h.new"
-	if cmp -s "$src/config.h.new" "$src/config.h"; then
-		rm "$src/config.h.new"
+# Make file $1 hold what comes on stdin; untouched if it does already, so that
+# nothing is built for it.
+update() {
+	cat >"$1.new"
+	if cmp -s "$1.new" "$1"; then
+		rm "$1.new"
 	else
-		mv "$src/config.h.new" "$src/config.h"
+		mv "$1.new" "$1"
 	fi
+}
+
+# config says to make, and config.h to C, what modules/config and the options
+# that follow say.
+make_config() {
+	local src=$1
+	shift
+
+	printf '%s\n' "$(<"$here/config")" "$@" | update "$src/config"
+	sed -n 's/^\(CONFIG_[A-Z0-9_]*\)=y$/#define \1 1/p' "$src/config" |
+		update "$src/config.h"
 }
 
 # The objects of the overlay's files, as arch/x86/kvm/Makefile names them.
@@ -84,12 +94,20 @@ run_make() {
 }
 
 main() {
-	local check="" tree headers out module
+	local check="" options=() tree headers out module
 
-	if [[ ${1:-} == --check ]]; then
-		check=1
+	while [[ ${1:-} == --* ]]; do
+		case $1 in
+		--check) check=1 ;;
+		--set)
+			options+=("${2:?--set needs an option}")
+			shift ;;
+		*)
+			usage >&2
+			exit 2 ;;
+		esac
 		shift
-	fi
+	done
 	if (($# < 3)); then
 		usage >&2
 		exit 2
@@ -103,7 +121,7 @@ main() {
 	exec 9>"$out/lock"
 	flock 9
 	link_files "$tree" "$out/src"
-	make_config_header "$out/src"
+	make_config "$out/src" "${options[@]}"
 	if [[ $check ]]; then
 		# Sparse does not follow locks through guards and conditions.
 		run_make "$headers" "$out/src" ONLY="$(list_objects "$tree")" \
