@@ -45,6 +45,8 @@
 #include <unistd.h>
 
 #define KMEMLEAK	"/sys/kernel/debug/kmemleak"
+#define GMEM		"/sys/kernel/debug/kvm_gmem"
+#define MODEL		GMEM "/model"
 #define MAX_ARGS	64
 
 /* How long a killed program may take to die, and its memory to come back. */
@@ -58,12 +60,6 @@ struct job {
 	char data[8192];
 	int timeout;
 	char *argv[MAX_ARGS + 1];
-};
-
-/* What a job must leave as it found it. */
-struct baseline {
-	long kvm_refs;
-	long unevictable_kb;
 };
 
 static const char * const kvm_modules[] = { "kvm_amd", "kvm_intel", "kvm" };
@@ -115,6 +111,15 @@ static ssize_t read_file(const char *path, char *buf, size_t size)
 	return fd < 0 ? -1 : got;
 }
 
+/* The number in a file: 0 when it is not there. */
+static long read_long(const char *path)
+{
+	char text[32];
+
+	read_file(path, text, sizeof(text));
+	return atol(text);
+}
+
 static int write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY);
@@ -134,6 +139,14 @@ static void note(const char *what, const char *job)
 
 	snprintf(line, sizeof(line), "<4>vm: %s %s\n", what, job);
 	write_file("/dev/kmsg", line);
+}
+
+static void note_lines(const char *what, char *text)
+{
+	char *line;
+
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		note(what, line);
 }
 
 static void mount_one(const char *type, const char *dir, bool required)
@@ -248,15 +261,14 @@ static void unload_kvm(void)
 /* Each VM, vCPU and guest_memfd holds a reference to a KVM module. */
 static long kvm_refs(void)
 {
-	char path[64], text[32];
+	char path[64];
 	long refs = 0;
 	size_t i;
 
 	for (i = 0; i < sizeof(kvm_modules) / sizeof(*kvm_modules); i++) {
 		snprintf(path, sizeof(path), "/sys/module/%s/refcnt",
 			 kvm_modules[i]);
-		read_file(path, text, sizeof(text));
-		refs += atol(text);
+		refs += read_long(path);
 	}
 	return refs;
 }
@@ -274,33 +286,133 @@ static long unevictable_kb(void)
 	return line ? atol(line + strlen("Unevictable:")) : 0;
 }
 
-static struct baseline measure(void)
+/* Pages that guest_memfd keeps because their owner could not be taken away. */
+static long pages_kept(void)
 {
-	return (struct baseline){
-		.kvm_refs = kvm_refs(),
-		.unevictable_kb = unevictable_kb(),
-	};
+	return read_long(GMEM "/leaked_pages");
+}
+
+/*
+ * The ownership model, where the modules have it, knows the pages that are a
+ * guest's or have not been freed yet, and whose they are.
+ */
+static long model_pages(void)
+{
+	return read_long(MODEL "/pages");
+}
+
+/* One line each */
+static long model_owners(void)
+{
+	char text[16384], *line = text;
+	long nr = 0;
+
+	read_file(MODEL "/owners", text, sizeof(text));
+	while ((line = strchr(line, '\n'))) {
+		line++;
+		nr++;
+	}
+	return nr;
+}
+
+/*
+ * What a job must leave as it found it.  unevictable_kb() comes before the
+ * model's: a page is not freed while a CPU still keeps it.
+ */
+static const struct fact {
+	long (*count)(void);
+	const char *what;
+} facts[] = {
+	{ kvm_refs, "references to KVM" },
+	{ unevictable_kb, "kB of unevictable memory" },
+	{ pages_kept, "pages that guest_memfd keeps for good" },
+	{ model_pages, "pages in the ownership model" },
+	{ model_owners, "owners in the ownership model" },
+};
+
+#define NR_FACTS (sizeof(facts) / sizeof(*facts))
+
+static void measure(long *counts)
+{
+	size_t i;
+
+	for (i = 0; i < NR_FACTS; i++)
+		counts[i] = facts[i].count();
+}
+
+static bool left_behind(const long *before, const long *after)
+{
+	size_t i;
+
+	for (i = 0; i < NR_FACTS; i++)
+		if (after[i] > before[i])
+			return true;
+	return false;
 }
 
 /* Files and memory go away asynchronously: give them some time. */
-static void check_baseline(const char *job, const struct baseline *before)
+static void check_baseline(const char *job, const long *before)
 {
 	double deadline = now() + SETTLE_SECONDS;
-	struct baseline after = measure();
+	long after[NR_FACTS];
+	char owners[4096];
+	size_t i;
 
-	while ((after.kvm_refs > before->kvm_refs ||
-		after.unevictable_kb > before->unevictable_kb) &&
-	       now() < deadline) {
+	measure(after);
+	while (left_behind(before, after) && now() < deadline) {
 		usleep(100000);
-		after = measure();
+		measure(after);
 	}
+	if (!left_behind(before, after))
+		return;
 
-	if (after.kvm_refs > before->kvm_refs)
-		verdict("leak %s %ld references to KVM", job,
-			after.kvm_refs - before->kvm_refs);
-	if (after.unevictable_kb > before->unevictable_kb)
-		verdict("leak %s %ld kB of unevictable memory", job,
-			after.unevictable_kb - before->unevictable_kb);
+	for (i = 0; i < NR_FACTS; i++)
+		if (after[i] > before[i])
+			verdict("leak %s %ld %s", job, after[i] - before[i],
+				facts[i].what);
+	read_file(MODEL "/owners", owners, sizeof(owners));
+	note_lines("owner:", owners);
+}
+
+/* The ownership model counts what must never happen: a line for each kind. */
+static void check_violations(const char *job)
+{
+	char text[4096], name[64], *line;
+	long count;
+
+	if (read_file(MODEL "/violations", text, sizeof(text)) < 0)
+		return;
+	if (!text[0])
+		verdict("leak %s " MODEL "/violations is empty", job);
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (sscanf(line, "%63s %ld", name, &count) != 2 || count)
+			verdict("leak %s violation %s", job, line);
+}
+
+/* What one job did, or a knob that it left on, is not the next one's fault. */
+static void reset_model(void)
+{
+	write_file(MODEL "/tied", "N");
+	write_file(MODEL "/clear", "N");
+	write_file(MODEL "/record", "0");
+	write_file(MODEL "/fail_prepare/probability", "0");
+	write_file(MODEL "/fail_reclaim/probability", "0");
+	write_file(MODEL "/fail_move/probability", "0");
+	write_file(MODEL "/restore", "1");
+	write_file(MODEL "/transitions", "0");
+	write_file(MODEL "/violations", "0");
+}
+
+/* In the end, nothing is left of any guest. */
+static void check_model(void)
+{
+	if (model_pages())
+		verdict("leak - %ld pages in the ownership model",
+			model_pages());
+	if (model_owners())
+		verdict("leak - %ld owners in the ownership model",
+			model_owners());
+	check_violations("-");
 }
 
 /* Two scans: an object is reported when both of them miss it. */
@@ -384,7 +496,7 @@ static bool wait_for(pid_t pid, int seconds, int *status)
 /* Where each thread of process @pid is in the kernel. */
 static void show_process(const char *pid)
 {
-	char path[300], text[4096], *line;
+	char path[300], text[4096];
 	struct dirent *task;
 	DIR *dir;
 
@@ -396,8 +508,7 @@ static void show_process(const char *pid)
 		snprintf(path, sizeof(path), "/proc/%s/stack", task->d_name);
 		read_file(path, text, sizeof(text));
 		note("thread", task->d_name);
-		for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-			note("stack:", line);
+		note_lines("stack:", text);
 	}
 	if (dir)
 		closedir(dir);
@@ -474,14 +585,14 @@ static void run_job(const char *file, bool interactive)
 {
 	const char *name = strchr(file, '.') + 1;
 	static struct job job;
-	struct baseline before;
+	long before[NR_FACTS];
 	int status = 0;
 	bool ended;
 	pid_t pid;
 
 	read_job(file, &job);
 	mark("begin", name);
-	before = measure();
+	measure(before);
 	pid = fork();
 	if (pid < 0)
 		fail("fork", name);
@@ -490,7 +601,9 @@ static void run_job(const char *file, bool interactive)
 
 	ended = wait_for(pid, job.timeout, &status);
 	report(name, ended, status);
-	check_baseline(name, &before);
+	check_baseline(name, before);
+	check_violations(name);
+	reset_model();
 	mark("end", name);
 }
 
@@ -527,6 +640,7 @@ int main(void)
 	for (i = 0; i < n; i++)
 		run_job(jobs[i]->d_name, interactive);
 
+	check_model();
 	check_kmemleak();
 	unload_kvm();
 	stop();

@@ -36,9 +36,10 @@ usage() {
 	of this machine and travels into the VM with its shared libraries; one
 	without is a command of the VM (busybox has most: sh, cat, ls ...).
 
-	  --modules ours|base     this project's KVM (default), or the unmodified one
+	  --modules NAME          KVM: ours (default), base (the unmodified one) or
+	                          model (ours with the ownership model)
 	  --kernel stock|debug    Debian's kernel (default), or one with KASAN,
-	                          lockdep and kmemleak ('ours' only)
+	                          lockdep, kmemleak and the model ('ours' only)
 	  --flavour NAME          stock: cloud-amd64 (default) or amd64
 	  --cpus N                default 1
 	  --mem M                 MiB, default 2048
@@ -46,6 +47,7 @@ usage() {
 	  --accel tcg|kvm         default: kvm if this machine has it, else tcg
 	  --icount                count instructions as time: repeatable to 0.1%
 	                          (one CPU, tcg, slower)
+	  --append WORDS          add to the kernel's command line
 	  --file SRC[:DST]        take a file along, to /test or to DST; repeatable
 	  --log NAME              the kernel's console goes to build/logs/NAME.console.log
 	                          (default: PROG's name)
@@ -56,8 +58,8 @@ usage() {
 
 	In the VM: PROG and files in /test, busybox's commands in /bin; /proc, /sys,
 	debugfs, tracefs and cgroup2 mounted.  A program passes only if the machine
-	does: after it, no reference to KVM, no unevictable memory may be left, and
-	the modules must unload.
+	does: after it, no reference to KVM, no unevictable memory may be left, the
+	ownership model must be empty and content, and the modules must unload.
 
 	Exit status beside PROG's own, with the reason on stderr:
 	  $ERROR  the VM could not be built or started
@@ -103,9 +105,13 @@ newest() {
 # Set BZIMAGE, MODULES (KVM's directory) and HOST (all other modules'), and
 # VERSION, a name for the kernel; build what is missing.
 find_stock() {
-	local goal=modules name="${BASE:-[0-9.]+}\\+[^-]+-$FLAVOUR"
+	local goal name="${BASE:-[0-9.]+}\\+[^-]+-$FLAVOUR"
 
-	[[ $MODULES_OPT = ours ]] || goal=modules-base
+	case $MODULES_OPT in
+	ours) goal=modules ;;
+	base) goal=modules-base ;;
+	model) goal="modules MODEL=1" ;;
+	esac
 	VERSION=$(newest host "$name")
 	need "$goal FLAVOUR=$FLAVOUR" \
 		"${VERSION:+$BUILD/modules/$VERSION/$MODULES_OPT/kvm.ko}"
@@ -119,7 +125,7 @@ find_debug() {
 	local name="${BASE:-[0-9.]+}-debug"
 
 	[[ $MODULES_OPT = ours ]] ||
-		die $ERROR "--kernel debug has our modules only: drop --modules base"
+		die $ERROR "--kernel debug has its own modules: drop --modules $MODULES_OPT"
 	VERSION=$(newest kernel "$name")
 	need "kernel CONFIG=debug" \
 		"${VERSION:+$BUILD/kernel/$VERSION/arch/x86/boot/bzImage}"
@@ -146,6 +152,7 @@ qemu_command() {
 	append+=" sysctl.kernel.hung_task_panic=1"
 	append+=" rcupdate.rcu_cpu_stall_timeout=60"
 	append+=" tsc=reliable no_timer_check mitigations=off init_on_alloc=0"
+	append+=" $APPEND"
 	[[ -z $SHELL_OPT ]] || append+=" interactive=1"
 	[[ -z $JOBS ]] || append+=" marks=1"
 	[[ -z $ICOUNT ]] || append+=" settle=1"
@@ -248,7 +255,7 @@ judge_program() {
 
 parse_options() {
 	MODULES_OPT=ours KERNEL=stock FLAVOUR=${FLAVOUR:-cloud-amd64} CPUS=1 MEM=2048
-	SECONDS_OPT=300 ACCEL=$(default_accel) ICOUNT='' FILES=() LOG='' JOBS=''
+	SECONDS_OPT=300 ACCEL=$(default_accel) ICOUNT='' APPEND='' FILES=() LOG='' JOBS=''
 	VERDICT='' SHELL_OPT='' LIMIT=0
 
 	while (($#)); do
@@ -260,7 +267,7 @@ parse_options() {
 			shift
 			break ;;
 		--modules | --kernel | --flavour | --cpus | --mem | --timeout | \
-		--accel | --file | --log | --jobs | --verdict)
+		--accel | --append | --file | --log | --jobs | --verdict)
 			(($# > 1)) || die $ERROR "$1 needs a value: see --help"
 			set_option "$1" "$2"
 			shift ;;
@@ -283,6 +290,7 @@ set_option() {
 	--mem) MEM=$value ;;
 	--timeout) SECONDS_OPT=$value ;;
 	--accel) ACCEL=$value ;;
+	--append) APPEND=$value ;;
 	--file) FILES+=("$value") ;;
 	--log) LOG=$value ;;
 	--jobs) JOBS=$value ;;
@@ -298,7 +306,7 @@ check_word() {
 }
 
 check_options() {
-	check_word --modules "$MODULES_OPT" ours base
+	check_word --modules "$MODULES_OPT" ours base model
 	check_word --kernel "$KERNEL" stock debug
 	check_word --flavour "$FLAVOUR" cloud-amd64 amd64
 	check_word --accel "$ACCEL" tcg kvm

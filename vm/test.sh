@@ -6,7 +6,7 @@
 
 set -euo pipefail
 
-VM_DIR=$(dirname "$(realpath "$0")")
+VM_DIR=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 TOP=$(dirname "$VM_DIR")
 BUILD=$TOP/build
 
@@ -20,8 +20,8 @@ DEBUG_SLOWDOWN=6
 
 usage() {
 	cat <<-EOF
-	Usage: make test [T=REGEX] [KERNEL=stock|debug] [MODULES=ours|base]
-	   or: vm/test.sh [--kernel stock|debug] [--modules ours|base] [REGEX]
+	Usage: make test [T=REGEX] [KERNEL=stock|debug] [MODULES=ours|base|model]
+	   or: vm/test.sh [--kernel stock|debug] [--modules ours|base|model] [REGEX]
 
 	Run the tests of vm/tests.cfg whose names match REGEX, in as few boots as
 	they allow.  Logs go to build/logs/KERNEL-MODULES/.  With the stock kernel
@@ -94,6 +94,8 @@ build() {
 		goals+=(kernel CONFIG=debug)
 	elif [[ $MODULES = base ]]; then
 		goals+=(modules-base)
+	elif [[ $MODULES = model ]]; then
+		goals+=(modules MODEL=1)
 	else
 		goals+=(modules)
 	fi
@@ -115,7 +117,7 @@ run_host_test() {
 }
 
 # The job lines, for run.sh --jobs, of the selected tests that want machine $1
-# ("CPUS MEM").
+# ("CPUS MEM [APPEND]").
 job_lines() {
 	local machine=$1 name seconds
 
@@ -129,17 +131,20 @@ job_lines() {
 }
 
 machine_of() {
-	echo "$(config "$1" cpus 1) $(config "$1" mem 2048)"
+	local append
+
+	append=$(config "$1" append)
+	echo "$(config "$1" cpus 1) $(config "$1" mem 2048)${append:+ $append}"
 }
 
 run_vm_tests() {
-	local machine cpus mem name
+	local machine cpus mem append name
 
 	while read -r machine; do
-		read -r cpus mem <<<"$machine"
+		read -r cpus mem append <<<"$machine"
 		job_lines "$machine" >"$OUT/jobs"
 		run_batch "$OUT" "$OUT/jobs" --kernel "$KERNEL" --modules "$MODULES" \
-			--cpus "$cpus" --mem "$mem"
+			--cpus "$cpus" --mem "$mem" --append "$append"
 		while read -r name _; do
 			judge_job "$OUT/$name"
 			add_up "$name"
@@ -214,4 +219,5 @@ main() {
 	((SUM_FAILED == 0))
 }
 
-main "$@"
+# The harness's own tests source this file.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -5,9 +5,9 @@
 # Which tests (a regular expression), and on what.
 T ?= .
 KERNEL ?= stock
-MODULES ?= ours
+MODULES ?= $(if $(MODEL),model,ours)
 
-.PHONY: shell test test-kvm
+.PHONY: shell test test-kvm bench-reclaim
 
 shell:
 	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
@@ -17,3 +17,6 @@ test:
 
 test-kvm:
 	BASE=$(BASE) vm/test-kvm.sh '$(T)'
+
+bench-reclaim:
+	BASE=$(BASE) vm/bench-reclaim.sh

@@ -7,7 +7,8 @@
 set -euo pipefail
 
 TEST_DIR=$(dirname "$(realpath "$0")")
-BUILD=$(realpath "$TEST_DIR/../../build")
+TOP=$(realpath "$TEST_DIR/../..")
+BUILD=$TOP/build
 OUT=$BUILD/logs/harness
 TMP=$(mktemp -d)
 trap 'rm -rf "$TMP"' EXIT
@@ -24,17 +25,22 @@ run_jobs() {
 	echo 'echo "WARNING: golden" >/dev/kmsg' >"$TMP/warn.sh"
 	echo 'mount -t ramfs none /mnt; dd if=/dev/zero of=/mnt/x bs=1M count=4' \
 		>"$TMP/leak.sh"
+	echo 'echo second-owner >/sys/kernel/debug/kvm_gmem/model/provoke' \
+		>"$TMP/violate.sh"
 	cat >"$TMP/jobs" <<-EOF
 	first 20 echo hello
 	hang 2 sleep 1000
 	leak 20 sh /test/leak.sh
 	warn 20 sh /test/warn.sh
+	violate 20 sh /test/violate.sh
+	after 20 echo hello
 	crash 20 sh /test/crash.sh
 	last 20 echo hello
 	EOF
 	open_logs "$OUT"
-	run_batch "$OUT" "$TMP/jobs" --file "$TMP/crash.sh" --file "$TMP/warn.sh" \
-		--file "$TMP/leak.sh" >"$TMP/output"
+	run_batch "$OUT" "$TMP/jobs" --modules model \
+		--file "$TMP/crash.sh" --file "$TMP/warn.sh" \
+		--file "$TMP/leak.sh" --file "$TMP/violate.sh" >"$TMP/output"
 }
 
 # Job $1 must have $2 (passed, failed, skipped) results and, if it failed, the
@@ -49,12 +55,16 @@ one_log_each() {
 	equal "$(<"$OUT/first.log")" hello && equal "$(<"$OUT/last.log")" hello
 }
 
-plan 8
+make -s -C "$TOP" modules MODEL=1
+plan 10
 run_jobs
 check "job before passes" job_counts first "1 0 0"
 check "hanging job fails" job_counts hang "0 1 0" "timeout"
 check "leaking job fails" job_counts leak "1 1 0" "unevictable"
 check "warning job fails" job_counts warn "1 1 0" "golden"
+check "job that violates the ownership model fails" \
+	job_counts violate "1 1 0" "violation second-owner 1"
+check "its violation is forgotten" job_counts after "1 0 0"
 check "crashing job fails" job_counts crash "0 1 0" "panic"
 check "job behind it passes" job_counts last "1 0 0"
 check "each job has its log" one_log_each

@@ -23,7 +23,10 @@ ends() {
 	equal "$status" "$expected" && grep -q -- "$text" "$OUTPUT"
 }
 
-plan 10
+# Where the ownership model's files are, in whose place a test puts its own.
+model=/sys/kernel/debug/kvm_gmem/model
+
+plan 12
 check "status and output pass through" ends 7 "^hello" -- sh -c 'echo hello; exit 7'
 check "dynamic program runs" ends 0 "hello" -- /bin/echo hello
 check "signal is 128 + N" ends 137 "signal 9" -- sh -c 'kill -9 $$'
@@ -34,6 +37,10 @@ check "splat is found" ends 121 "WARNING: golden" -- \
 check "lost verdict is found" ends 124 "lost verdict" -- reboot -f
 check "leaked memory is found" ends 125 "unevictable" -- \
 	sh -c 'mount -t ramfs none /mnt && dd if=/dev/zero of=/mnt/x bs=1M count=4'
+check "page that the model knows is found" ends 125 "3 pages in the ownership model" -- \
+	sh -c "mount -t tmpfs none /sys/kernel/debug && mkdir -p $model && echo 3 >$model/pages"
+check "words reach the kernel's command line" ends 0 "golden=1" \
+	--append "golden=1 x" -- cat /proc/cmdline
 check "missing program is an error" ends 120 "no such program" -- ./no/such/program
 check "unknown option is an error" ends 120 "help" --no-such-option
 ((NR_FAILED == 0))
