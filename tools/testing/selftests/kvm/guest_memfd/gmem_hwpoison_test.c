@@ -5,68 +5,12 @@
  * else is done to the file.
  */
 #include "gmem_link_util.h"
+#include "gmem_poison_util.h"
 
 #define TEST_SIZE SZ_4M
 #define BAD	  (5 * PAGE_SIZE)	/* the page that fails */
 
-/* A trace instance of our own, which finds page frames. */
-#define TRACE	    "/sys/kernel/tracing/instances/gmem_hwpoison_test"
-#define TRACE_EVENT TRACE "/events/filemap/mm_filemap_add_to_page_cache/enable"
-#define POISON	    "/sys/kernel/debug/hwpoison/corrupt-pfn"
-#define UNPOISON    "/sys/kernel/debug/hwpoison/unpoison-pfn"
-
-/* Frames to give back to the machine */
-static unsigned long poisoned[512];
-static int nr_poisoned;
-
-/* Allocate a page of a guest_memfd and tell which frame it got. */
-static unsigned long allocate_pfn(int fd, off_t offset)
-{
-	unsigned long ino, pfn, pgoff, found = 0;
-	char line[512], *p;
-	struct stat st;
-	FILE *trace;
-
-	TEST_ASSERT(!fstat(fd, &st), "fstat() failed");
-	close(open(TRACE "/trace", O_WRONLY | O_TRUNC));
-	gmem_allocate(fd, offset, PAGE_SIZE);
-
-	trace = fopen(TRACE "/trace", "r");
-	TEST_ASSERT(trace, "cannot open " TRACE "/trace");
-	while (fgets(line, sizeof(line), trace)) {
-		p = strstr(line, " ino ");
-		if (p && sscanf(p, " ino %lx pfn=%lx ofs=%lu", &ino, &pfn,
-				&pgoff) == 3 &&
-		    ino == st.st_ino && pgoff == offset)
-			found = pfn;
-	}
-	fclose(trace);
-	TEST_ASSERT(found, "no frame for offset 0x%lx in the trace", offset);
-	return found;
-}
-
-static int write_pfn(const char *path, unsigned long pfn)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "0x%lx", pfn);
-	return __gmem_write_file(path, text);
-}
-
-/* Fails with EBUSY if the page was in use: it is lost, but not out of the way. */
-static int poison(unsigned long pfn)
-{
-	TEST_ASSERT(nr_poisoned < ARRAY_SIZE(poisoned), "too many bad pages");
-	poisoned[nr_poisoned++] = pfn;
-	return write_pfn(POISON, pfn);
-}
-
-/* A poisoned page belongs to the memory failure code even when it is freed. */
-static void unpoison_all(void)
-{
-	while (nr_poisoned)
-		write_pfn(UNPOISON, poisoned[--nr_poisoned]);
-}
+#define SOFT_OFFLINE "/sys/devices/system/memory/soft_offline_page"
 
 FIXTURE(hwpoison)
 {
@@ -77,9 +21,7 @@ FIXTURE(hwpoison)
 FIXTURE_SETUP(hwpoison)
 {
 	gmem_usage_get(&self->usage);
-	TEST_ASSERT(!mkdir(TRACE, 0700) || errno == EEXIST,
-		    "cannot create %s", TRACE);
-	gmem_write_file(TRACE_EVENT, "1");
+	trace_start();
 	gmem_vm_create(&self->g, TEST_SIZE);
 }
 
@@ -87,8 +29,7 @@ FIXTURE_TEARDOWN(hwpoison)
 {
 	gmem_vm_free(&self->g);
 	unpoison_all();
-	gmem_write_file(TRACE_EVENT, "0");
-	rmdir(TRACE);
+	trace_stop();
 	gmem_usage_check(&self->usage);
 }
 
@@ -174,6 +115,34 @@ TEST_F(hwpoison, page_of_a_dead_vm)
 	gmem_punch(other.fd, 0, TEST_SIZE);
 	close(other.fd);
 	munmap(other.shared, other.size);
+}
+
+/*
+ * A page that is suspected of failing soon is taken out of use, if its contents
+ * can be saved.  A guest's cannot.
+ */
+TEST_F(hwpoison, soft_offline_takes_no_page_from_the_guest)
+{
+	struct gmem_vm *g = &self->g;
+	unsigned long pfn;
+	int i;
+
+	if (access(SOFT_OFFLINE, W_OK))
+		SKIP(return, "needs CONFIG_MEMORY_HOTPLUG");
+
+	pfn = allocate_pfn(g->fd, BAD);
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x600d);
+	note_poisoned(pfn);
+	for (i = 0; i < 2; i++) {
+		EXPECT_NE(0, write_number(SOFT_OFFLINE, pfn * PAGE_SIZE));
+		gmem_guest_expect(g, 0, TEST_SIZE, 0x600d);
+	}
+
+	/* Nor does it matter whether the guest maps the page. */
+	gmem_delete_slot(g->vm, GMEM_SLOT);
+	EXPECT_NE(0, write_number(SOFT_OFFLINE, pfn * PAGE_SIZE));
+	gmem_vm_bind(g);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0x600d);
 }
 
 struct poisoner {
@@ -309,7 +278,6 @@ TEST_F_TIMEOUT(hwpoison, races_with_a_move, 60)
 int main(int argc, char *argv[])
 {
 	gmem_require_sw_protected();
-	__TEST_REQUIRE(!access(POISON, W_OK), "load hwpoison-inject");
-	TEST_REQUIRE(!access("/sys/kernel/tracing/instances", W_OK));
+	__TEST_REQUIRE(can_poison(), "load hwpoison-inject, mount tracefs");
 	return test_harness_run(argc, argv);
 }

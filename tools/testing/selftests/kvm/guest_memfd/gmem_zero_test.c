@@ -98,21 +98,11 @@ TEST_F_TIMEOUT(zero, memory_of_another_vm, 120)
 	gmem_vm_free(&other);
 }
 
-/* Where the allocator clears pages itself, nothing here could fail. */
-static bool allocator_clears_pages(void)
-{
-	char cmdline[4096] = {};
-	int fd = open("/proc/cmdline", O_RDONLY);
-
-	TEST_ASSERT(fd >= 0 && read(fd, cmdline, sizeof(cmdline) - 1) > 0,
-		    "cannot read /proc/cmdline");
-	close(fd);
-	return !strstr(cmdline, "init_on_alloc=0");
-}
-
 int main(int argc, char *argv[])
 {
 	gmem_require_sw_protected();
-	__TEST_REQUIRE(!allocator_clears_pages(), "boot with init_on_alloc=0");
+	/* Where the allocator clears pages itself, nothing here could fail. */
+	__TEST_REQUIRE(gmem_booted_with("init_on_alloc=0"),
+		       "boot with init_on_alloc=0");
 	return test_harness_run(argc, argv);
 }

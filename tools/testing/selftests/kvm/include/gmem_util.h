@@ -141,6 +141,18 @@ static inline void gmem_write_file(const char *path, const char *text)
 		    strerror(err));
 }
 
+/* Is @option on the kernel's command line? */
+static inline bool gmem_booted_with(const char *option)
+{
+	char cmdline[4096] = {};
+	int fd = open("/proc/cmdline", O_RDONLY);
+
+	TEST_ASSERT(fd >= 0 && read(fd, cmdline, sizeof(cmdline) - 1) > 0,
+		    "cannot read /proc/cmdline");
+	close(fd);
+	return strstr(cmdline, option);
+}
+
 /* Pages in the page cache, with the per-CPU counters folded in. */
 static inline long gmem_file_pages(void)
 {
@@ -484,10 +496,10 @@ static inline int __gmem_guest_end(struct gmem_vm *g)
 	return 0;
 }
 
-/* Start guest function @entry, with up to four arguments, and let it end. */
-static inline int __gmem_guest_run(struct gmem_vm *g, void *entry,
-				   uint64_t arg0, uint64_t arg1, uint64_t arg2,
-				   uint64_t arg3)
+/* Have the next run begin guest function @entry, with up to four arguments. */
+static inline void gmem_guest_start(struct gmem_vm *g, void *entry,
+				    uint64_t arg0, uint64_t arg1, uint64_t arg2,
+				    uint64_t arg3)
 {
 	struct kvm_run *run = g->vcpu->run;
 
@@ -498,7 +510,14 @@ static inline int __gmem_guest_run(struct gmem_vm *g, void *entry,
 	/* What KVM does not write must not look like an answer. */
 	run->exit_reason = -1;
 	memset(&run->memory_fault, 0xff, sizeof(run->memory_fault));
+}
 
+/* Start guest function @entry, and let it end. */
+static inline int __gmem_guest_run(struct gmem_vm *g, void *entry,
+				   uint64_t arg0, uint64_t arg1, uint64_t arg2,
+				   uint64_t arg3)
+{
+	gmem_guest_start(g, entry, arg0, arg1, arg2, arg3);
 	return __gmem_guest_end(g);
 }
 

@@ -1,0 +1,601 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * When the hardware says no: a page that cannot be prepared is not mapped, one
+ * that cannot be reclaimed is lost to everybody, and a VM that cannot be moved
+ * stays where it is.  And the ownership model itself: it notices what it is for.
+ */
+#include "gmem_model_util.h"
+
+#define NR	  600
+#define TEST_SIZE (NR * PAGE_SIZE)
+#define BAD	  (300 * PAGE_SIZE)	/* the page that fails */
+#define WORD	  0x600d
+
+FIXTURE(fail)
+{
+	struct gmem_usage usage;
+	struct gmem_vm g;
+};
+
+FIXTURE_SETUP(fail)
+{
+	if (!gmem_has_fault_points())
+		SKIP(return, "needs a kernel with fault injection");
+
+	gmem_usage_get(&self->usage);
+	gmem_model_begin();
+	gmem_vm_create(&self->g, TEST_SIZE);
+}
+
+FIXTURE_TEARDOWN(fail)
+{
+	gmem_vm_free(&self->g);
+	gmem_model_end();
+	gmem_usage_check(&self->usage);
+}
+
+static uint64_t nr_mapped(struct gmem_vm *g)
+{
+	return vm_get_stat(g->vm, "pages_4k") + vm_get_stat(g->vm, "pages_2m");
+}
+
+/*
+ * Prepare
+ */
+
+TEST_F(fail, page_that_cannot_be_prepared_is_not_mapped)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t mapped;
+	long pages;
+	int i;
+
+	/* Have mapped what the guest needs to get that far. */
+	gmem_guest_fill(g, 0, PAGE_SIZE, WORD);
+	mapped = nr_mapped(g);
+	pages = gmem_file_pages();
+	ASSERT_MODEL(1, .assigned = 1);
+
+	gmem_fault_on("prepare", 0, -1);
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(EFAULT, __gmem_guest_read(g, BAD));
+		gmem_expect_memory_fault(g, BAD);
+		ASSERT_EQ(EFAULT, __gmem_guest_fill(g, BAD, 8, 0xbad));
+		gmem_expect_memory_fault(g, BAD);
+	}
+	EXPECT_EQ(mapped, nr_mapped(g));
+	ASSERT_MODEL(1, .assigned = 1);
+
+	/* The page is there, if not the guest's.  What is mapped stays so. */
+	EXPECT_TRUE(gmem_pages_are(pages, 1));
+	gmem_guest_expect(g, 0, PAGE_SIZE, WORD);
+	gmem_fault_off("prepare");
+	gmem_guest_expect(g, BAD, PAGE_SIZE, 0);
+	EXPECT_TRUE(gmem_pages_are(pages, 1));
+	ASSERT_MODEL(2, .assigned = 2);
+}
+
+/* The same instruction is executed again. */
+TEST_F(fail, guest_goes_on_when_the_page_can_be_prepared)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_pollute_free_memory();
+	gmem_fault_on("prepare", 0, 1);
+	ASSERT_EQ(EFAULT, __gmem_guest_skip(g, BAD, PAGE_SIZE, 0));
+	gmem_expect_memory_fault(g, BAD);
+	ASSERT_MODEL(0);
+	ASSERT_EQ(0, __gmem_guest_end(g));
+	sync_global_from_guest(g->vm, gmem_guest_skipped);
+	EXPECT_EQ(PAGE_SIZE, gmem_guest_skipped);
+	ASSERT_MODEL(1, .assigned = 1);
+}
+
+TEST_F(fail, prefault_fails_like_a_fault)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t left;
+
+	gmem_fault_on("prepare", 0, -1);
+	EXPECT_EQ(EFAULT, __gmem_pre_fault(g->vcpu, GMEM_GPA, 8 * PAGE_SIZE, 0,
+					   &left));
+	EXPECT_EQ(8 * PAGE_SIZE, left);
+	ASSERT_MODEL(0);
+
+	/* Some of the pages */
+	gmem_fault_on("prepare", 5, -1);
+	EXPECT_EQ(0, __gmem_pre_fault(g->vcpu, GMEM_GPA, 8 * PAGE_SIZE, 0,
+				      &left));
+	EXPECT_EQ(3 * PAGE_SIZE, left);
+	ASSERT_MODEL(5, .assigned = 5);
+	gmem_fault_off("prepare");
+	gmem_prefault_pages(g, 0, NR);
+	ASSERT_MODEL(NR, .assigned = NR);
+}
+
+TEST_F(fail, page_that_was_never_prepared_is_not_reclaimed)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_fault_on("prepare", 0, -1);
+	EXPECT_EQ(EFAULT, __gmem_guest_read(g, BAD));
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	ASSERT_MODEL(0);
+	EXPECT_EQ(EFAULT, __gmem_guest_read(g, BAD));
+	gmem_vm_free(g);
+	ASSERT_MODEL(0);
+}
+
+/* An heir that cannot have a page leaves it to whose it was. */
+TEST_F(fail, page_that_cannot_be_inherited)
+{
+	struct gmem_vm *g = &self->g, heir;
+
+	gmem_guest_fill(g, BAD, PAGE_SIZE, WORD);
+	gmem_vm_create_linked(&heir, TEST_SIZE, g->fd, 0);
+	vm_mem_set_private(heir.vm, GMEM_GPA, TEST_SIZE);
+	gmem_vm_free(g);
+
+	gmem_fault_on("prepare", 0, -1);
+	EXPECT_EQ(EFAULT, __gmem_guest_read(&heir, BAD));
+	gmem_expect_memory_fault(&heir, BAD);
+	ASSERT_MODEL(1, .assigned = 1);
+	EXPECT_EQ(1, gmem_find_owner(true).pages);
+	gmem_fault_off("prepare");
+	gmem_guest_expect(&heir, BAD, PAGE_SIZE, WORD);
+	ASSERT_MODEL(1, .assigned = 1, .inherited = 1);
+	gmem_vm_free(&heir);
+	ASSERT_MODEL(0, .assigned = 1, .inherited = 1, .reclaimed = 1,
+		     .freed = 1);
+}
+
+/*
+ * Reclaim
+ */
+
+/* Of @nr pages that were given back one is lost. */
+static void expect_lost(long nr)
+{
+	ASSERT_MODEL(1, .assigned = nr, .reclaimed = nr - 1, .leaked = 1,
+		     .freed = nr - 1);
+	TEST_ASSERT_EQ(gmem_leaked_pages(), 1);
+}
+
+/* And stays so, when others use the memory. */
+static void expect_leak(long nr)
+{
+	expect_lost(nr);
+	gmem_pollute_free_memory();
+	expect_lost(nr);
+}
+
+static void restore_leak(void)
+{
+	gmem_model_write("restore", "1");
+	gmem_model_settle(0);
+	TEST_ASSERT_EQ(gmem_leaked_pages(), 0);
+}
+
+TEST_F_TIMEOUT(fail, page_that_cannot_be_reclaimed_from_a_hole, 60)
+{
+	struct gmem_vm *g = &self->g;
+	long pages = gmem_file_pages();
+
+	gmem_guest_fill(g, 0, TEST_SIZE, WORD);
+	gmem_fault_on("reclaim", BAD / PAGE_SIZE, 1);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	expect_leak(NR);
+
+	/* The hole is a hole. */
+	EXPECT_TRUE(gmem_pages_are(pages, 0));
+	gmem_guest_expect(g, 0, TEST_SIZE, 0);
+	ASSERT_MODEL(NR + 1, .assigned = 2 * NR, .reclaimed = NR - 1,
+		     .leaked = 1, .freed = NR - 1);
+	gmem_guest_fill(g, 0, TEST_SIZE, WORD);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+
+	/* Whose the page was it is, though the VM is gone. */
+	gmem_vm_free(g);
+	expect_leak(2 * NR);
+	EXPECT_EQ(1, gmem_count_owners());
+	EXPECT_EQ(1, gmem_find_owner(true).pages);
+	restore_leak();
+	EXPECT_EQ(0, gmem_count_owners());
+}
+
+TEST_F_TIMEOUT(fail, page_that_cannot_be_reclaimed_from_a_file, 60)
+{
+	struct gmem_vm *g = &self->g;
+	int number;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, WORD);
+	number = gmem_find_owner(false).number;
+	gmem_fault_on("reclaim", BAD / PAGE_SIZE, 1);
+	gmem_vm_free(g);
+	expect_leak(NR);
+	EXPECT_EQ(number, gmem_find_owner(true).number);
+	EXPECT_EQ(1, gmem_find_owner(true).pages);
+	restore_leak();
+}
+
+TEST_F_TIMEOUT(fail, first_and_last_page_cannot_be_reclaimed, 60)
+{
+	const long at[] = { 0, NR - 1 };
+	struct gmem_vm *g = &self->g;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		gmem_model_begin();
+		gmem_prefault_pages(g, 0, NR);
+		gmem_fault_on("reclaim", at[i], 1);
+		gmem_punch(g->fd, 0, TEST_SIZE);
+		expect_leak(NR);
+		restore_leak();
+	}
+}
+
+TEST_F_TIMEOUT(fail, no_page_can_be_reclaimed, 60)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_prefault_pages(g, 0, NR);
+	gmem_fault_on("reclaim", 0, -1);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	gmem_fault_off("reclaim");
+	ASSERT_MODEL(NR, .assigned = NR, .leaked = NR);
+	EXPECT_EQ(NR, gmem_leaked_pages());
+	gmem_guest_expect(g, 0, TEST_SIZE, 0);
+	gmem_vm_free(g);
+	ASSERT_MODEL(NR, .assigned = 2 * NR, .leaked = NR, .reclaimed = NR,
+		     .freed = NR);
+	EXPECT_EQ(NR, gmem_leaked_pages());
+	EXPECT_EQ(NR, gmem_find_owner(true).pages);
+	restore_leak();
+}
+
+/* A number that the hardware still knows is no other VM's. */
+TEST_F_TIMEOUT(fail, number_of_a_leaked_page_is_taken, 60)
+{
+	struct gmem_vm g, others[3];
+	int i, fd, number;
+
+	gmem_model_write("tied", "Y");
+	gmem_vm_create(&g, TEST_SIZE);
+	gmem_prefault_pages(&g, 0, NR);
+	number = gmem_find_owner(false).number;
+	gmem_fault_on("reclaim", BAD / PAGE_SIZE, 1);
+	fd = gmem_vm_free_keep_fd(&g);
+	expect_leak(NR);
+	EXPECT_EQ(number, gmem_find_owner(true).number);
+
+	for (i = 0; i < ARRAY_SIZE(others); i++) {
+		gmem_vm_create(&others[i], TEST_SIZE);
+		gmem_guest_fill(&others[i], 0, PAGE_SIZE, WORD);
+		if (!i)
+			EXPECT_NE(number, gmem_find_owner(false).number);
+	}
+	/* Four different ones, or gmem_find_owner() found two */
+	EXPECT_EQ(1 + ARRAY_SIZE(others), gmem_count_owners());
+	EXPECT_EQ(number, gmem_find_owner(true).number);
+	for (i = 0; i < ARRAY_SIZE(others); i++)
+		gmem_vm_free(&others[i]);
+
+	/* The file is whole: its pages are just gone. */
+	gmem_allocate(fd, 0, TEST_SIZE);
+	gmem_punch(fd, 0, TEST_SIZE);
+	close(fd);
+	restore_leak();
+}
+
+/*
+ * Move
+ */
+
+TEST_F(fail, move_that_fails_changes_nothing)
+{
+	struct gmem_vm *g = &self->g, dst;
+	struct gmem_owner before, after;
+	int i;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, WORD);
+	before = gmem_find_owner(false);
+	gmem_vm_create_linked(&dst, TEST_SIZE, g->fd, 0);
+
+	gmem_fault_on("move", 0, -1);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(EIO, __gmem_move(dst.vm, g->vm->fd));
+		EXPECT_FALSE(gmem_vm_is_dead(g->vm));
+		EXPECT_FALSE(gmem_vm_is_dead(dst.vm));
+
+		/* The source has its memory and its attributes. */
+		gmem_guest_expect(g, 0, TEST_SIZE, WORD + i);
+		gmem_guest_fill(g, 0, TEST_SIZE, WORD + i + 1);
+		gmem_punch(g->fd, BAD, PAGE_SIZE);
+		gmem_guest_expect(g, BAD, PAGE_SIZE, 0);
+		gmem_guest_fill(g, BAD, PAGE_SIZE, WORD + i + 1);
+
+		/* The destination has neither. */
+		EXPECT_EQ(EPERM, __gmem_allocate(dst.fd, 0, PAGE_SIZE));
+		gmem_guest_expect(&dst, 0, PAGE_SIZE, 0);
+		vm_mem_set_private(dst.vm, GMEM_GPA, PAGE_SIZE);
+		gmem_expect_no_access(&dst, 0);
+		vm_mem_set_shared(dst.vm, GMEM_GPA, PAGE_SIZE);
+		EXPECT_EQ(1, gmem_count_owners());
+		ASSERT_MODEL(NR, .assigned = NR + i + 1, .reclaimed = i + 1,
+			     .freed = i + 1);
+	}
+	after = gmem_find_owner(false);
+	EXPECT_EQ(before.number, after.number);
+
+	gmem_fault_off("move");
+	gmem_move(dst.vm, g->vm);
+	gmem_guest_expect(&dst, 0, TEST_SIZE, WORD + 2);
+	after = gmem_find_owner(false);
+	EXPECT_EQ(before.number, after.number);
+	ASSERT_MODEL(NR, .assigned = NR + 2, .reclaimed = 2, .freed = 2,
+		     .moved = 1);
+	gmem_vm_free(&dst);
+}
+
+/*
+ * Everything that can fail does, one after the other
+ */
+
+struct sweep {
+	int nth;
+	bool failed;	/* something did, in this round */
+	int by_memory, by_hook;
+};
+
+static void sweep_begin(struct sweep *s)
+{
+	TEST_ASSERT(gmem_fail_init(), "no fault injection");
+	/* Pages, too, not just what is larger */
+	gmem_write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	gmem_write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem",
+			"0");
+	*s = (struct sweep){ .failed = true };
+}
+
+/* What fails in this round is one further on than in the last one. */
+static bool sweep_next(struct sweep *s)
+{
+	s->nth++;
+	return s->failed;
+}
+
+/* The round has ended with @err.  @hook_err is what the hook's failure gives. */
+static void sweep_judge(struct sweep *s, int err, int hook_err)
+{
+	s->failed = gmem_has_failed();
+	/* A checker's own allocation is no reason to fail. */
+	TEST_ASSERT(!err || s->failed, "nothing failed, but: %s",
+		    strerror(err));
+	TEST_ASSERT(!err || err == ENOMEM || err == hook_err,
+		    "failure of step %d: %s", s->nth, strerror(err));
+	s->by_memory += err == ENOMEM;
+	s->by_hook += err == hook_err;
+}
+
+/*
+ * Each round has a VM of its own: what is there is not allocated again.  What
+ * the guest needs to come to its private memory is mapped.
+ */
+static void sweep_create_vm(struct gmem_vm *g)
+{
+	gmem_model_settle(0);
+	gmem_model_write("transitions", "0");
+	gmem_vm_create(g, TEST_SIZE);
+	gmem_guest_fill(g, BAD, 0, 0);
+}
+
+TEST_F_TIMEOUT(fail, each_step_of_a_fault, 120)
+{
+	struct gmem_vm g;
+	struct sweep s;
+	int err;
+
+	sweep_begin(&s);
+	while (sweep_next(&s)) {
+		sweep_create_vm(&g);
+		gmem_guest_start(&g, gmem_guest_do_skip, GMEM_GPA + BAD,
+				 PAGE_SIZE, 0, 0);
+
+		gmem_fail_nth(s.nth);
+		err = __vcpu_run(g.vcpu) ? errno : 0;
+		sweep_judge(&s, err, EFAULT);
+		if (!err)
+			vcpu_run_complete_io(g.vcpu);
+		if (err == EFAULT)
+			gmem_expect_memory_fault(&g, BAD);
+		ASSERT_MODEL(!err, .assigned = !err);
+
+		gmem_guest_expect(&g, BAD, PAGE_SIZE, 0);
+		ASSERT_MODEL(1, .assigned = 1);
+		gmem_vm_free(&g);
+	}
+	TH_LOG("%d steps, %d failed for memory, %d by the hook", s.nth,
+	       s.by_memory, s.by_hook);
+	EXPECT_LT(0, s.by_memory);
+}
+
+TEST_F_TIMEOUT(fail, each_step_of_a_prefault, 120)
+{
+	struct gmem_vm g;
+	struct sweep s;
+	uint64_t left;
+	int err, nr;
+
+	sweep_begin(&s);
+	while (sweep_next(&s)) {
+		sweep_create_vm(&g);
+		gmem_fail_nth(s.nth);
+		err = __gmem_pre_fault(g.vcpu, GMEM_GPA, 2 * PAGE_SIZE, 0,
+				       &left);
+		sweep_judge(&s, err, EFAULT);
+		nr = 2 - left / PAGE_SIZE;
+		EXPECT_EQ(err, nr ? 0 : err);
+		ASSERT_MODEL(nr, .assigned = nr);
+
+		gmem_guest_expect(&g, 0, 2 * PAGE_SIZE, 0);
+		ASSERT_MODEL(2, .assigned = 2);
+		gmem_vm_free(&g);
+	}
+	TH_LOG("%d steps, %d failed for memory, %d by the hook", s.nth,
+	       s.by_memory, s.by_hook);
+	EXPECT_LT(0, s.by_memory);
+}
+
+TEST_F_TIMEOUT(fail, each_step_of_a_move, 120)
+{
+	struct gmem_vm *g = &self->g, dst;
+	int err, number;
+	struct sweep s;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, WORD);
+	number = gmem_find_owner(false).number;
+	gmem_vm_create_linked(&dst, TEST_SIZE, g->fd, 0);
+
+	sweep_begin(&s);
+	do {
+		sweep_next(&s);
+		gmem_fail_nth(s.nth);
+		err = __gmem_move(dst.vm, g->vm->fd);
+		sweep_judge(&s, err, EIO);
+		ASSERT_MODEL(NR, .assigned = NR, .moved = !err);
+		EXPECT_EQ(number, gmem_find_owner(false).number);
+		gmem_guest_expect(err ? g : &dst, 0, TEST_SIZE, WORD);
+	} while (err);
+	EXPECT_EQ(1, s.by_hook);
+	gmem_vm_free(&dst);
+}
+
+#define NR_POPULATE 3
+
+TEST_F_TIMEOUT(fail, each_step_of_a_populate, 120)
+{
+	struct gmem_vm *g = &self->g;
+	void *src = gmem_create_source(NR_POPULATE);
+	struct gmem_transitions t;
+	int err, partly = 0;
+	struct sweep s;
+
+	sweep_begin(&s);
+	while (sweep_next(&s)) {
+		gmem_fail_nth(s.nth);
+		err = __gmem_populate(g, 0, NR_POPULATE, src, -1);
+		partly += err == ERANGE;
+		sweep_judge(&s, err, ERANGE);
+
+		/* What is there can be used, and what is not be populated. */
+		t = gmem_get_transitions();
+		gmem_model_settle(t.assigned - t.reclaimed);
+		if (err) {
+			err = __gmem_populate(g, 0, NR_POPULATE, src, -1);
+			TEST_ASSERT(!err || err == EEXIST, "populate: %s",
+				    strerror(err));
+		}
+		gmem_check_pages(g, 0, 1, false);
+		gmem_punch(g->fd, 0, TEST_SIZE);
+		gmem_model_settle(0);
+	}
+	t = gmem_get_transitions();
+	ASSERT_MODEL(0, .assigned = t.assigned, .reclaimed = t.assigned,
+		     .freed = t.assigned);
+	TH_LOG("%d steps, %d failed for memory, %d in part", s.nth,
+	       s.by_memory, partly);
+	EXPECT_LT(0, partly);
+	EXPECT_LT(0, s.by_memory);
+	munmap(src, NR_POPULATE * PAGE_SIZE);
+}
+
+/*
+ * The model itself
+ */
+
+static const char * const violations[] = {
+	"unprepared", "second-owner", "wrong-gfn", "free-assigned",
+	"owner-reused", "moved-owner", "not-assigned", "mapped",
+};
+
+FIXTURE(model)
+{
+};
+
+FIXTURE_SETUP(model)
+{
+	gmem_model_begin();
+}
+
+FIXTURE_TEARDOWN(model)
+{
+	gmem_model_write("violations", "0");
+	gmem_model_end();
+}
+
+TEST_F(model, notices_each_violation)
+{
+	int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(violations); i++) {
+		EXPECT_EQ(0, __gmem_model_write("provoke", violations[i]))
+			TH_LOG("%s is not noticed", violations[i]);
+		for (j = 0; j < ARRAY_SIZE(violations); j++) {
+			EXPECT_EQ(i == j, gmem_violations(violations[j]))
+				TH_LOG("%s is provoked, %s is counted",
+				       violations[i], violations[j]);
+		}
+		EXPECT_EQ(1, gmem_violations("all"));
+		gmem_model_write("violations", "0");
+		EXPECT_EQ(0, gmem_violations("all"));
+
+		/* What that took is not left behind. */
+		gmem_model_settle(0);
+		EXPECT_EQ(0, gmem_count_owners())
+			TH_LOG("%s leaves an owner", violations[i]);
+	}
+}
+
+TEST_F(model, counts_violations)
+{
+	int i;
+
+	for (i = 1; i <= 3; i++) {
+		gmem_model_write("provoke", "second-owner");
+		EXPECT_EQ(i, gmem_violations("second-owner"));
+	}
+	gmem_model_write("provoke", "wrong-gfn");
+	EXPECT_EQ(3, gmem_violations("second-owner"));
+	EXPECT_EQ(4, gmem_violations("all"));
+}
+
+TEST_F(model, knows_no_other_violation)
+{
+	EXPECT_EQ(EINVAL, __gmem_model_write("provoke", "no-such-thing"));
+	EXPECT_EQ(EINVAL, __gmem_model_write("provoke", "second"));
+	EXPECT_EQ(EINVAL, __gmem_model_write("provoke", "second-owner-"));
+	EXPECT_EQ(0, gmem_violations("all"));
+}
+
+TEST_F(model, is_empty_and_can_be_reset)
+{
+	struct gmem_vm g;
+
+	ASSERT_MODEL(0);
+	gmem_vm_create(&g, TEST_SIZE);
+	gmem_prefault_pages(&g, 0, NR);
+	ASSERT_MODEL(NR, .assigned = NR);
+	gmem_model_write("transitions", "0");
+	ASSERT_MODEL(NR);
+	gmem_vm_free(&g);
+	ASSERT_MODEL(0, .reclaimed = NR, .freed = NR);
+	gmem_model_write("transitions", "0");
+	ASSERT_MODEL(0);
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_model();
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM));
+	return test_harness_run(argc, argv);
+}
