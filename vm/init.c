@@ -278,8 +278,9 @@ static long unevictable_kb(void)
 {
 	char text[8192], *line;
 
-	/* Fold in what is still kept per CPU: pages (5: quietly), counters. */
-	write_file("/proc/sys/vm/drop_caches", "5");
+	/* Fold in what is still kept per CPU: pages (4: quietly), counters. */
+	write_file("/proc/sys/vm/drop_caches", "4");
+	write_file("/proc/sys/vm/drop_caches", "1");
 	write_file("/proc/sys/vm/stat_refresh", "1");
 	read_file("/proc/meminfo", text, sizeof(text));
 	line = strstr(text, "Unevictable:");
