@@ -9,6 +9,7 @@
 #ifndef __LINUX_KVM_GMEM_H
 #define __LINUX_KVM_GMEM_H
 
+#include <linux/bits.h>
 #include <linux/kvm_gmem_test.h>
 #include <linux/kvm_types.h>
 #include <linux/list.h>
@@ -61,6 +62,12 @@ struct kvm_gmem_source {
 typedef int (*kvm_gmem_populate_cb)(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 				    struct kvm_gmem_source *src, void *opaque);
 
+/*
+ * In struct kvm_memory_slot's flags: every access of the guest goes to the
+ * guest_memfd, private or not.  userspace_addr is for KVM's own accesses only.
+ */
+#define KVM_MEMSLOT_GMEM_ONLY	BIT(17)
+
 #ifdef CONFIG_KVM_PRIVATE_MEM
 int kvm_gmem_init(struct module *module);
 void kvm_gmem_exit(void);
@@ -70,6 +77,7 @@ void kvm_gmem_destroy_vm(struct kvm *kvm);
 int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args);
 int kvm_gmem_link(struct kvm *kvm, struct kvm_link_guest_memfd __user *uargs);
 int kvm_gmem_supported_links(struct kvm *kvm);
+u64 kvm_gmem_supported_flags(struct kvm *kvm);
 int kvm_gmem_move(struct kvm *dst, u64 src_fd);
 
 int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,

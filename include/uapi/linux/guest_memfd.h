@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * guest_memfd's hard link: one VM's memory as seen by another VM.
- *
- * Included by <linux/kvm.h>, which has the rest of guest_memfd's interface.
+ * guest_memfd's interface, as far as Linux 6.12's <linux/kvm.h>, which includes
+ * this, does not have it: what Linux 7.2 has, and the hard link.
  */
 #ifndef _UAPI_LINUX_GUEST_MEMFD_H
 #define _UAPI_LINUX_GUEST_MEMFD_H
 
 #include <linux/types.h>
+
+/**
+ * DOC: Flags
+ *
+ * %KVM_CHECK_EXTENSION of %KVM_CAP_GUEST_MEMFD_FLAGS returns the flags that
+ * &kvm_create_guest_memfd.flags may have, for the VM, or all on /dev/kvm.
+ */
+#define KVM_CAP_GUEST_MEMFD_FLAGS	244
+
+/* mmap() works.  The guest finds the file's pages, whatever is private. */
+#define GUEST_MEMFD_FLAG_MMAP		(1ULL << 0)
+/* All of the memory is shared.  Not for VMs that have private memory. */
+#define GUEST_MEMFD_FLAG_INIT_SHARED	(1ULL << 1)
 
 /**
  * DOC: The hard link

@@ -83,6 +83,8 @@ int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 
 	slot->gmem.file = file;
 	slot->gmem.pgoff = offset >> PAGE_SHIFT;
+	if (GMEM_I(file_inode(file))->flags & GUEST_MEMFD_FLAG_MMAP)
+		slot->flags |= KVM_MEMSLOT_GMEM_ONLY;
 	RB_CLEAR_NODE(&slot->gmem.node.rb);
 	return 0;
 }

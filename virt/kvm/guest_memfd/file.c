@@ -70,6 +70,7 @@ static long kvm_gmem_fallocate(struct file *file, int mode, loff_t offset,
 
 static const struct file_operations kvm_gmem_fops = {
 	.fallocate	= kvm_gmem_fallocate,
+	.mmap		= kvm_gmem_mmap,
 	.release	= kvm_gmem_release,
 };
 
@@ -122,7 +123,7 @@ err_inode:
 }
 
 /* A file on a new inode of @size bytes. */
-static struct file *kvm_gmem_create_file(loff_t size)
+static struct file *kvm_gmem_create_file(loff_t size, u64 flags)
 {
 	struct vfsmount *mnt;
 	struct inode *inode;
@@ -132,14 +133,14 @@ static struct file *kvm_gmem_create_file(loff_t size)
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
 
-	inode = kvm_gmem_alloc_inode(mnt->mnt_sb, size);
+	inode = kvm_gmem_alloc_inode(mnt->mnt_sb, size, flags);
 	file = IS_ERR(inode) ? ERR_CAST(inode) : kvm_gmem_alloc_file(inode);
 
 	kvm_gmem_mnt_put();
 	return file;
 }
 
-int kvm_gmem_create_fd(struct kvm *kvm, loff_t size)
+int kvm_gmem_create_fd(struct kvm *kvm, loff_t size, u64 flags)
 {
 	struct file *file;
 	int fd;
@@ -150,7 +151,7 @@ int kvm_gmem_create_fd(struct kvm *kvm, loff_t size)
 	if (fd < 0)
 		return fd;
 
-	file = kvm_gmem_create_file(size);
+	file = kvm_gmem_create_file(size, flags);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(file);

@@ -53,6 +53,7 @@ enum gmem_view_state {
  *		not take the invalidate_lock.
  * @nr_active: how many views are active and have a VM
  * @pending: the VM whose view is pending, or NULL; there is one at most
+ * @flags: GUEST_MEMFD_FLAG_*, as the file was created with
  *
  * @nr_active and @pending change as the views do, but a move reads them under
  * neither lock.
@@ -65,6 +66,7 @@ struct gmem_inode {
 	struct mutex views_lock;
 	unsigned int nr_active;
 	struct kvm *pending;
+	u64 flags;
 };
 
 static inline struct gmem_inode *GMEM_I(struct inode *inode)
@@ -159,10 +161,11 @@ int kvm_gmem_inode_init(struct module *module);
 void kvm_gmem_inode_exit(void);
 struct vfsmount *kvm_gmem_mnt_get(void);
 void kvm_gmem_mnt_put(void);
-struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size);
+struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size,
+				   u64 flags);
 
 /* file.c */
-int kvm_gmem_create_fd(struct kvm *kvm, loff_t size);
+int kvm_gmem_create_fd(struct kvm *kvm, loff_t size, u64 flags);
 struct file *kvm_gmem_alloc_file(struct inode *inode);
 struct gmem_file *kvm_gmem_file_view(struct file *file);
 
@@ -176,7 +179,11 @@ void kvm_gmem_revoke_vm(struct kvm *kvm);
 /* move.c */
 void kvm_gmem_zap_moved(struct work_struct *work);
 
+/* mmap.c */
+int kvm_gmem_mmap(struct file *file, struct vm_area_struct *vma);
+
 /* pfn.c */
+void kvm_gmem_fill_folio(struct folio *folio);
 long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end);
 
 /* reclaim.c */

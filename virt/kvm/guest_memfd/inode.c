@@ -48,6 +48,7 @@ static struct inode *kvm_gmem_super_alloc_inode(struct super_block *sb)
 	mutex_init(&gi->views_lock);
 	gi->nr_active = 0;
 	gi->pending = NULL;
+	gi->flags = 0;
 	return &gi->vfs_inode;
 }
 
@@ -150,7 +151,8 @@ static const struct address_space_operations kvm_gmem_aops = {
 	.release_folio		= kvm_gmem_release_folio,
 };
 
-struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size)
+struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size,
+				   u64 flags)
 {
 	struct inode *inode;
 
@@ -165,6 +167,9 @@ struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size)
 	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER);
 	mapping_set_inaccessible(inode->i_mapping);
 	mapping_set_release_always(inode->i_mapping);
+	GMEM_I(inode)->flags = flags;
+	/* No huge pages from mm: see mmap.c. */
+	atomic_set(&inode->i_writecount, 1);
 	return inode;
 }
 

@@ -44,6 +44,9 @@ static bool kvm_gmem_zap_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
+	if (kvm_slot_is_gmem_only(slot))
+		range.attr_filter |= KVM_FILTER_SHARED;
+
 	kvm_mmu_invalidate_range_add(kvm, first, last + 1);
 
 	kvm_for_each_memslot_in_gfn_range(&iter,

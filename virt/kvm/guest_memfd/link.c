@@ -62,6 +62,9 @@ static int kvm_gmem_check_link(struct kvm *kvm, struct gmem_file *from,
 	if (kvm_gmem_find_view(inode, kvm))
 		return -EINVAL;
 
+	if (GMEM_I(inode)->flags & ~kvm_gmem_supported_flags(kvm))
+		return -EINVAL;
+
 	if (flags & KVM_LINK_GUEST_MEMFD_SHARE &&
 	    !kvm_gmem_may_share(inode, kvm))
 		return -EINVAL;

@@ -60,6 +60,21 @@ int kvm_gmem_lock_vm(struct kvm *kvm)
 	return -EIO;
 }
 
+/**
+ * kvm_gmem_supported_flags - the flags that a VM's guest_memfds may have
+ * @kvm: the VM; NULL: any
+ *
+ * The host never maps private memory, and a VM that has private memory decides by
+ * its attributes what is.
+ */
+u64 kvm_gmem_supported_flags(struct kvm *kvm)
+{
+	if (kvm && kvm_arch_has_private_mem(kvm))
+		return GUEST_MEMFD_FLAG_MMAP;
+
+	return GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
+}
+
 /*
  * KVM_CREATE_GUEST_MEMFD.  args->reserved is not looked at: binaries made for
  * any kernel that has this ioctl may leave what they like in it.
@@ -69,7 +84,7 @@ int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
 	loff_t size = args->size;
 	int r;
 
-	if (args->flags)
+	if (args->flags & ~kvm_gmem_supported_flags(kvm))
 		return -EINVAL;
 
 	if (size <= 0 || !PAGE_ALIGNED(size))
@@ -79,7 +94,7 @@ int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
 	if (r)
 		return r;
 
-	r = kvm_gmem_create_fd(kvm, size);
+	r = kvm_gmem_create_fd(kvm, size, args->flags);
 	mutex_unlock(&kvm->slots_lock);
 	return r;
 }

@@ -24,10 +24,13 @@
 
 #include "gmem.h"
 
-/* Make @folio, which is locked, one of zeroes, and up to date. */
-static void kvm_gmem_clear_folio(struct folio *folio)
+/* If @folio, which is locked, holds nothing yet then let it hold zeroes. */
+void kvm_gmem_fill_folio(struct folio *folio)
 {
 	long i;
+
+	if (folio_test_uptodate(folio))
+		return;
 
 	for (i = 0; i < folio_nr_pages(folio); i++)
 		clear_highpage(folio_page(folio, i));
@@ -43,8 +46,7 @@ static int kvm_gmem_prepare_folio(struct kvm *kvm, struct folio *folio,
 	if (folio_test_hwpoison(folio))
 		return -EHWPOISON;
 
-	if (!folio_test_uptodate(folio))
-		kvm_gmem_clear_folio(folio);
+	kvm_gmem_fill_folio(folio);
 
 	if (kvm_arch_gmem_prepare(kvm, gfn, folio_pfn(folio), 0))
 		return -EFAULT;
