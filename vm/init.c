@@ -213,16 +213,36 @@ static void loopback_up(void)
 	}
 }
 
+/*
+ * As modprobe does: the words of the kernel's command line that are for the
+ * module in file @path, "kvm_amd.npt=0" as "npt=0".
+ */
+static void read_params(const char *path, char *params, size_t size)
+{
+	const char *name = strrchr(path, '/') + 1;
+	size_t len = strcspn(name, "."), used = 0;
+	char text[4096], *word, *rest = text;
+
+	params[0] = 0;
+	read_file("/proc/cmdline", text, sizeof(text));
+	while ((word = strsep(&rest, "\n ")))
+		if (!strncmp(word, name, len) && word[len] == '.' &&
+		    used < size)
+			used += snprintf(params + used, size - used, "%s ",
+					 word + len + 1);
+}
+
 /* Load the modules that @list names, one path a line, in that order. */
 static void load_modules(const char *list)
 {
-	char text[4096], *path;
+	char text[4096], params[1024], *path;
 	int fd;
 
 	read_file(list, text, sizeof(text));
 	for (path = strtok(text, "\n"); path; path = strtok(NULL, "\n")) {
+		read_params(path, params, sizeof(params));
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) &&
+		if (fd < 0 || (syscall(SYS_finit_module, fd, params, 0) &&
 			       errno != EEXIST))
 			fail("load", path);
 		close(fd);

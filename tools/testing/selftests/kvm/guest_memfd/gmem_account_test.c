@@ -6,7 +6,7 @@
  */
 #include <sys/resource.h>
 
-#include "gmem_util.h"
+#include "gmem_mmap_util.h"
 
 #define TEST_SIZE SZ_16M
 #define CGROUP	  "/sys/fs/cgroup/gmem_account_test"
@@ -95,6 +95,64 @@ TEST_F(account, memory_is_charged_to_the_allocator)
 	expect_near(charged("file "), TEST_SIZE / 2);
 	gmem_guest_fill(&g, 0, TEST_SIZE, 2);
 	expect_near(charged("file "), TEST_SIZE / 2);
+	gmem_vm_free(&g);
+}
+
+/*
+ * Whoever touches a page by a mapping, be it the VMM or another process, pays for
+ * it if it is not there yet.
+ */
+TEST_F(account, memory_is_charged_to_the_host_that_touches_it)
+{
+	struct gmem_vm g;
+	pid_t pid;
+
+	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS))
+		SKIP(return, "no host mappings");
+
+	gmem_plain_create(&g, TEST_SIZE);
+	gmem_guest_fill(&g, 0, TEST_SIZE / 4, 1);
+	gmem_host_fill(g.shared + TEST_SIZE / 4, TEST_SIZE / 4, 1);
+	expect_near(charged("file "), 0);
+
+	pid = gmem_fork();
+	if (!pid) {
+		enter_cgroup();
+		gmem_host_expect(g.shared, TEST_SIZE / 2, 1);
+		expect_near(charged("file "), 0);
+		gmem_host_fill(g.shared, TEST_SIZE, 2);
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+	expect_near(charged("file "), TEST_SIZE / 2);
+	gmem_guest_expect(&g, 0, TEST_SIZE, 2);
+	expect_near(charged("file "), TEST_SIZE / 2);
+	gmem_punch(g.fd, TEST_SIZE / 2, TEST_SIZE / 4);
+	expect_near(charged("file "), TEST_SIZE / 4);
+	gmem_vm_free(&g);
+	expect_near(charged("file "), 0);
+}
+
+TEST_F(account, limit_is_kept_when_the_host_touches)
+{
+	struct gmem_vm g;
+	int status;
+	pid_t pid;
+
+	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS))
+		SKIP(return, "no host mappings");
+
+	gmem_write_file(CGROUP "/memory.max", "32M");
+	gmem_plain_create(&g, SZ_64M);
+	pid = gmem_fork();
+	if (!pid) {
+		enter_cgroup();
+		gmem_host_fill(g.shared, SZ_64M, 1);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_LT(0, gmem_read_long(CGROUP "/memory.events", "oom "));
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	gmem_vm_free(&g);
 }
 

@@ -376,21 +376,29 @@ static inline void gmem_vm_bind(struct gmem_vm *g)
 		      g->shared, g->fd, 0);
 }
 
-/* All but the guest_memfd and its slot: the test memory is not there yet. */
-static inline void gmem_vm_create_empty(struct gmem_vm *g, size_t size)
+/* A VM of some type, without the test memory and what the host knows of it. */
+static inline void gmem_vm_create_type(struct gmem_vm *g, size_t size,
+				       uint32_t type)
 {
 	const struct vm_shape shape = {
 		.mode = VM_MODE_DEFAULT,
-		.type = KVM_X86_SW_PROTECTED_VM,
+		.type = type,
 	};
 
 	g->size = size;
-	g->shared = gmem_mmap(size);
 	g->vm = __vm_create_shape_with_one_vcpu(shape, &g->vcpu,
 						size / PAGE_SIZE, NULL);
 	vcpu_regs_get(g->vcpu, &g->regs);
 	virt_map(g->vm, GMEM_GPA, GMEM_GPA, size / PAGE_SIZE);
+	g->shared = NULL;
 	g->fd = -1;
+}
+
+/* All but the guest_memfd and its slot: the test memory is not there yet. */
+static inline void gmem_vm_create_empty(struct gmem_vm *g, size_t size)
+{
+	gmem_vm_create_type(g, size, KVM_X86_SW_PROTECTED_VM);
+	g->shared = gmem_mmap(size);
 }
 
 /* All of the memory starts private and bound to a new guest_memfd. */
@@ -445,7 +453,8 @@ static inline void gmem_vm_free(struct gmem_vm *g)
 	else
 		kvm_vm_free(g->vm);
 	g->vm = NULL;
-	munmap(g->shared, g->size);
+	if (g->shared)
+		munmap(g->shared, g->size);
 }
 
 static inline int __gmem_punch(int fd, off_t offset, off_t len)

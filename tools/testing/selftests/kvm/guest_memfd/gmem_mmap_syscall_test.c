@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What system calls do with a host mapping: those that change it, and those that
+ * use its pages by get_user_pages() and keep them for a while.
+ */
+#include <linux/mempolicy.h>
+#include <sys/uio.h>
+
+#include "gmem_mmap_plain.h"
+
+/* After what defines the types that it uses */
+#include <linux/stddef.h>
+#include <linux/io_uring.h>
+
+TEST_F(plain, fork)
+{
+	struct gmem_vm *g = &self->g;
+	pid_t pid;
+
+	gmem_host_fill(g->shared, HALF, 0x51);
+	pid = gmem_fork();
+	if (!pid) {
+		gmem_host_expect(g->shared, HALF, 0x51);
+		gmem_host_expect(g->shared + HALF, HALF, 0);
+		gmem_host_fill(g->shared, TEST_SIZE, 0x52);
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+	gmem_host_expect(g->shared, TEST_SIZE, 0x52);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0x52);
+}
+
+/* The child has all that is left of the memory. */
+TEST_F(plain, child_keeps_the_memory)
+{
+	struct gmem_vm *g = &self->g;
+	int go[2];
+	pid_t pid;
+	char c;
+
+	ASSERT_EQ(0, pipe(go));
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	pid = gmem_fork();
+	if (!pid) {
+		kvm_vm_release(g->vm);
+		close(g->fd);
+		TEST_ASSERT(read(go[0], &c, 1) == 1, "read() failed");
+		gmem_host_expect(g->shared, TEST_SIZE, 0x51);
+		gmem_host_fill(g->shared, TEST_SIZE, 0x52);
+		gmem_host_expect(g->shared, TEST_SIZE, 0x52);
+		_exit(0);
+	}
+	gmem_vm_free(g);
+	EXPECT_TRUE(gmem_pages_are(self->usage.pages, NR_PAGES));
+	ASSERT_EQ(1, write(go[1], "", 1));
+	gmem_wait_ok(pid);
+	close(go[0]);
+	close(go[1]);
+}
+
+TEST_F(plain, mremap)
+{
+	struct gmem_vm *g = &self->g;
+	void *target = gmem_mmap(2 * TEST_SIZE);
+	uint64_t val;
+	void *mem;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	mem = gmem_map(g->fd, TEST_SIZE);
+	gmem_host_expect(mem, HALF, 0x51);
+
+	/* Moved, and larger than the file */
+	mem = mremap(mem, TEST_SIZE, 2 * TEST_SIZE,
+		     MREMAP_MAYMOVE | MREMAP_FIXED, target);
+	ASSERT_EQ(target, mem);
+	gmem_host_expect(mem, TEST_SIZE, 0x51);
+	gmem_expect_sigbus(mem + TEST_SIZE, BUS_ADRERR);
+	gmem_host_fill(mem, TEST_SIZE, 0x52);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0x52);
+
+	/* Smaller */
+	ASSERT_EQ(mem, mremap(mem, 2 * TEST_SIZE, HALF, 0));
+	gmem_host_expect(mem, HALF, 0x52);
+	EXPECT_EQ(SIGSEGV, gmem_try_read(mem + HALF, &val));
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	gmem_host_expect(mem, HALF, 0);
+	munmap(mem, HALF);
+}
+
+TEST_F(plain, partial_munmap)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t val;
+
+	gmem_host_fill(g->shared, TEST_SIZE, 0x51);
+	ASSERT_EQ(0, munmap(g->shared + PAGE_SIZE, 2 * PAGE_SIZE));
+	EXPECT_EQ(SIGSEGV, gmem_try_read(g->shared + PAGE_SIZE, &val));
+	EXPECT_EQ(SIGSEGV, gmem_try_read(g->shared + 2 * PAGE_SIZE, &val));
+	gmem_host_expect(g->shared, PAGE_SIZE, 0x51);
+	gmem_host_expect(g->shared + 3 * PAGE_SIZE, PAGE_SIZE, 0x51);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0x51);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	gmem_host_expect(g->shared, PAGE_SIZE, 0);
+	gmem_host_expect(g->shared + 3 * PAGE_SIZE, PAGE_SIZE, 0);
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x52);
+	gmem_host_expect(g->shared + 3 * PAGE_SIZE, PAGE_SIZE, 0x52);
+}
+
+TEST_F(plain, mprotect)
+{
+	struct gmem_vm *g = &self->g;
+	void *mem = gmem_map_prot(g->fd, TEST_SIZE, PROT_READ);
+	uint64_t val;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	gmem_host_expect(mem, TEST_SIZE, 0x51);
+	EXPECT_EQ(SIGSEGV, gmem_try_write(mem, 1));
+
+	ASSERT_EQ(0, mprotect(mem, HALF, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, gmem_try_write(mem, 0x52));
+	EXPECT_EQ(SIGSEGV, gmem_try_write(mem + HALF, 1));
+	gmem_guest_expect(g, 0, 8, 0x52);
+
+	ASSERT_EQ(0, mprotect(mem, TEST_SIZE, PROT_NONE));
+	EXPECT_EQ(SIGSEGV, gmem_try_read(mem, &val));
+	ASSERT_EQ(0, mprotect(mem, TEST_SIZE, PROT_READ));
+	gmem_host_expect(mem + HALF, HALF, 0x51);
+	EXPECT_EQ(SIGSEGV, gmem_try_write(mem, 1));
+
+	EXPECT_ERRNO(EACCES, mprotect(mem, TEST_SIZE, PROT_READ | PROT_EXEC));
+	munmap(mem, TEST_SIZE);
+}
+
+TEST_F(plain, advice)
+{
+	struct gmem_vm *g = &self->g;
+	long base = gmem_file_pages();
+
+	EXPECT_EQ(0, madvise(g->shared, HALF, MADV_POPULATE_READ));
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES / 2));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_POPULATE_WRITE));
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES));
+	gmem_host_expect(g->shared, TEST_SIZE, 0);
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_NORMAL));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_RANDOM));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_SEQUENTIAL));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_WILLNEED));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_DONTFORK));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_DONTDUMP));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_COLD));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_PAGEOUT));
+	EXPECT_EQ(0, madvise(g->shared, TEST_SIZE, MADV_DONTNEED));
+	EXPECT_ERRNO(EINVAL, madvise(g->shared, TEST_SIZE, MADV_FREE));
+
+	/* None of them took anything from the memory. */
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES));
+	gmem_host_expect(g->shared, TEST_SIZE, 0x51);
+	gmem_guest_expect(g, 0, TEST_SIZE, 0x51);
+}
+
+/* This one is PUNCH_HOLE by another name. */
+TEST_F(plain, advice_to_remove)
+{
+	struct gmem_vm *g = &self->g;
+	long base = gmem_file_pages();
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	EXPECT_EQ(0, madvise(g->shared, HALF, MADV_REMOVE));
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES / 2));
+	gmem_guest_expect(g, 0, HALF, 0);
+	gmem_host_expect(g->shared, HALF, 0);
+	gmem_guest_expect(g, HALF, HALF, 0x51);
+}
+
+TEST_F(plain, no_huge_pages)
+{
+	const size_t size = 2 * SZ_2M;
+	struct gmem_vm *g = &self->g;
+	int fd = vm_create_guest_memfd(g->vm, size, GMEM_BOTH);
+	void *mem, *aligned;
+
+	if (access("/sys/kernel/mm/transparent_hugepage", F_OK))
+		SKIP(return, "no transparent huge pages");
+
+	mem = gmem_map(fd, size);
+	aligned = (void *)(((uintptr_t)mem + SZ_2M - 1) & ~(SZ_2M - 1ul));
+	ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
+	gmem_host_fill(mem, size, 0x51);
+	EXPECT_ERRNO(EINVAL, madvise(aligned, SZ_2M, MADV_COLLAPSE));
+	EXPECT_EQ(0, gmem_read_long("/proc/self/smaps_rollup",
+				    "FilePmdMapped:"));
+	gmem_host_expect(mem, size, 0x51);
+	munmap(mem, size);
+
+	/* Read-only files are what mm would collapse. */
+	mem = gmem_map_prot(fd, size, PROT_READ);
+	ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
+	gmem_host_expect(mem, size, 0x51);
+	EXPECT_NE(0, madvise(mem, size, MADV_COLLAPSE));
+	gmem_host_expect(mem, size, 0x51);
+	munmap(mem, size);
+	close(fd);
+}
+
+TEST_F(plain, mlock)
+{
+	struct gmem_vm *g = &self->g;
+	long base = gmem_file_pages();
+	long locked = gmem_read_long("/proc/meminfo", "Mlocked:");
+	uint64_t end;
+
+	ASSERT_EQ(0, mlock(g->shared, TEST_SIZE));
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES));
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	gmem_host_expect(g->shared, TEST_SIZE, 0x51);
+
+	/* A hole is a hole. */
+	gmem_punch(g->fd, 0, HALF);
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES / 2));
+	gmem_host_expect(g->shared, HALF, 0);
+	ASSERT_EQ(0, munlock(g->shared, TEST_SIZE));
+	gmem_host_expect(g->shared + HALF, HALF, 0x51);
+
+	ASSERT_EQ(0, mlock(g->shared, TEST_SIZE));
+	munmap(g->shared, TEST_SIZE);
+	g->shared = gmem_map(g->fd, TEST_SIZE);
+	gmem_guest_expect(g, HALF, HALF, 0x51);
+	gmem_punch(g->fd, 0, TEST_SIZE);
+
+	end = gmem_now_ms() + 5000;
+	while (gmem_read_long("/proc/meminfo", "Mlocked:") > locked &&
+	       gmem_now_ms() < end) {
+		gmem_file_pages();
+		usleep(20000);
+	}
+	EXPECT_GE(locked, gmem_read_long("/proc/meminfo", "Mlocked:"));
+}
+
+TEST_F(plain, populated_from_the_start)
+{
+	struct gmem_vm *g = &self->g;
+	long base = gmem_file_pages();
+	void *mem = mmap(NULL, TEST_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_POPULATE | MAP_LOCKED, g->fd, 0);
+
+	ASSERT_NE(MAP_FAILED, mem);
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES));
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	gmem_host_expect(mem, TEST_SIZE, 0x51);
+	munmap(mem, TEST_SIZE);
+}
+
+TEST_F(plain, no_memory_policy)
+{
+	struct gmem_vm *g = &self->g;
+	unsigned long mask = 1;
+	int policy = -1;
+
+	if (access("/sys/devices/system/node/node0", F_OK))
+		SKIP(return, "no NUMA");
+
+	EXPECT_ERRNO(EOPNOTSUPP, syscall(__NR_mbind, g->shared, TEST_SIZE,
+					 MPOL_BIND, &mask, 2, 0));
+	EXPECT_ERRNO(EOPNOTSUPP, syscall(__NR_mbind, g->shared, TEST_SIZE,
+					 MPOL_INTERLEAVE, &mask, 2, 0));
+	EXPECT_EQ(0, syscall(__NR_get_mempolicy, &policy, NULL, 0, g->shared,
+			     MPOL_F_ADDR));
+	EXPECT_EQ(MPOL_DEFAULT, policy);
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	gmem_host_expect(g->shared, TEST_SIZE, 0x51);
+}
+
+/* The page may be mapped by a guest: it stays where it is. */
+TEST_F(plain, pages_do_not_move)
+{
+	struct gmem_vm *g = &self->g;
+	void *pages[] = { g->shared, g->shared + PAGE_SIZE };
+	int nodes[2] = {}, status[2] = { -1, -1 };
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	gmem_host_expect(g->shared, TEST_SIZE, 0x51);
+	syscall(__NR_move_pages, 0, 2, pages, nodes, status, 2);
+	__gmem_write_file("/proc/sys/vm/compact_memory", "1");
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x52);
+	gmem_host_expect(g->shared, TEST_SIZE, 0x52);
+}
+
+/*
+ * get_user_pages()
+ */
+
+TEST_F(plain, process_vm_readv_and_writev)
+{
+	static uint64_t buf[2 * PAGE_SIZE / 8];
+	struct iovec local = { buf, sizeof(buf) };
+	struct gmem_vm *g = &self->g;
+	struct iovec remote = { g->shared, sizeof(buf) };
+	pid_t pid;
+
+	/* Also the first touch */
+	gmem_host_fill(buf, sizeof(buf), 0xbad);
+	ASSERT_EQ(sizeof(buf), process_vm_readv(getpid(), &local, 1, &remote,
+						1, 0));
+	gmem_host_expect(buf, sizeof(buf), 0);
+
+	gmem_host_fill(buf, sizeof(buf), 0x51);
+	remote.iov_base = g->shared + HALF;
+	ASSERT_EQ(sizeof(buf), process_vm_writev(getpid(), &local, 1, &remote,
+						 1, 0));
+	gmem_guest_expect(g, HALF, sizeof(buf), 0x51);
+
+	/* Of another process */
+	gmem_guest_fill(g, HALF, sizeof(buf), 0x52);
+	pid = gmem_fork();
+	if (!pid) {
+		TEST_ASSERT_EQ(process_vm_readv(getppid(), &local, 1, &remote,
+						1, 0), (long)sizeof(buf));
+		gmem_host_expect(buf, sizeof(buf), 0x52);
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+
+	/* Not where there is nothing */
+	remote.iov_base = gmem_map(g->fd, TEST_SIZE + PAGE_SIZE) + TEST_SIZE;
+	remote.iov_len = 8;
+	EXPECT_ERRNO(EFAULT, process_vm_readv(getpid(), &local, 1, &remote, 1,
+					      0));
+	munmap(remote.iov_base - TEST_SIZE, TEST_SIZE + PAGE_SIZE);
+}
+
+TEST_F(plain, system_calls_read_and_write_it)
+{
+	const size_t size = 8 * PAGE_SIZE;
+	struct gmem_vm *g = &self->g;
+	int fd = open("/tmp/gmem_mmap_test", O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	ASSERT_LE(0, fd);
+	gmem_guest_fill(g, 0, size, 0x51);
+	ASSERT_EQ(size, pwrite(fd, g->shared, size, 0));
+	ASSERT_EQ(size, pread(fd, g->shared + HALF, size, 0));
+	gmem_guest_expect(g, HALF, size, 0x51);
+	close(fd);
+
+	/* tmpfs does what it can of this, other filesystems use the pages. */
+	fd = open("/tmp/gmem_mmap_test", O_RDWR | O_DIRECT);
+	if (fd >= 0) {
+		gmem_guest_fill(g, 0, size, 0x52);
+		EXPECT_EQ(size, pwrite(fd, g->shared, size, 0));
+		gmem_punch(g->fd, 0, TEST_SIZE);
+		EXPECT_EQ(size, pread(fd, g->shared + HALF, size, 0));
+		gmem_guest_expect(g, HALF, size, 0x52);
+		close(fd);
+	}
+	unlink("/tmp/gmem_mmap_test");
+}
+
+#define NR_PINS 8
+
+/* Pages in a pipe are the ones that were there when they went in. */
+TEST_F(plain, pages_in_a_pipe_outlive_a_hole)
+{
+	static uint64_t buf[NR_PINS * PAGE_SIZE / 8];
+	struct gmem_vm *g = &self->g;
+	struct iovec iov = { g->shared, sizeof(buf) };
+	long base = gmem_file_pages();
+	int p[2];
+
+	gmem_guest_fill(g, 0, sizeof(buf), 0x51);
+	ASSERT_EQ(0, pipe(p));
+	ASSERT_LE(sizeof(buf), fcntl(p[1], F_SETPIPE_SZ, sizeof(buf)));
+	ASSERT_EQ(sizeof(buf), vmsplice(p[1], &iov, 1, 0));
+
+	/* One page as long as it is in the file */
+	gmem_guest_fill(g, 0, PAGE_SIZE, 0x52);
+	gmem_punch(g->fd, 0, sizeof(buf));
+	EXPECT_TRUE(gmem_pages_are(base, 0));
+	gmem_host_expect(g->shared, sizeof(buf), 0);
+	gmem_guest_fill(g, 0, sizeof(buf), 0x53);
+	gmem_pollute_free_memory();
+
+	ASSERT_EQ(sizeof(buf), read(p[0], buf, sizeof(buf)));
+	gmem_host_expect(buf, PAGE_SIZE, 0x52);
+	gmem_host_expect(buf + PAGE_SIZE / 8, sizeof(buf) - PAGE_SIZE, 0x51);
+	gmem_host_expect(g->shared, sizeof(buf), 0x53);
+	close(p[0]);
+	close(p[1]);
+}
+
+TEST_F(plain, pages_in_a_pipe_outlive_everything)
+{
+	static uint64_t buf[NR_PINS * PAGE_SIZE / 8];
+	struct gmem_vm *g = &self->g;
+	struct iovec iov = { g->shared, sizeof(buf) };
+	int p[2];
+
+	gmem_guest_fill(g, 0, sizeof(buf), 0x51);
+	ASSERT_EQ(0, pipe(p));
+	ASSERT_LE(sizeof(buf), fcntl(p[1], F_SETPIPE_SZ, sizeof(buf)));
+	ASSERT_EQ(sizeof(buf), vmsplice(p[1], &iov, 1, 0));
+	gmem_vm_free(g);
+	gmem_pollute_free_memory();
+	ASSERT_EQ(sizeof(buf), read(p[0], buf, sizeof(buf)));
+	gmem_host_expect(buf, sizeof(buf), 0x51);
+	close(p[0]);
+	close(p[1]);
+}
+
+static int register_buffer(int ring, void *mem, size_t size)
+{
+	struct iovec iov = { mem, size };
+
+	return syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS,
+		       &iov, 1) ? errno : 0;
+}
+
+/* Pins for as long as somebody likes, as a device would have them */
+TEST_F(plain, pins_outlive_a_hole)
+{
+	struct io_uring_params params = {};
+	struct gmem_vm *g = &self->g;
+	long base = gmem_file_pages();
+	int ring;
+
+	ring = syscall(__NR_io_uring_setup, 4, &params);
+	if (ring < 0)
+		SKIP(return, "no io_uring");
+
+	ASSERT_EQ(0, register_buffer(ring, g->shared, HALF));
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES / 2));
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
+	gmem_punch(g->fd, 0, HALF);
+	EXPECT_TRUE(gmem_pages_are(base, NR_PAGES / 2));
+	gmem_guest_expect(g, 0, HALF, 0);
+	gmem_host_expect(g->shared, HALF, 0);
+	gmem_guest_fill(g, 0, HALF, 0x52);
+	gmem_host_expect(g->shared, HALF, 0x52);
+	ASSERT_EQ(0, syscall(__NR_io_uring_register, ring,
+			     IORING_UNREGISTER_BUFFERS, NULL, 0));
+
+	/* And with the memory gone */
+	ASSERT_EQ(0, register_buffer(ring, g->shared, TEST_SIZE));
+	gmem_vm_free(g);
+	close(ring);
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_mmap();
+	return test_harness_run(argc, argv);
+}
