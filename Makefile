@@ -30,6 +30,8 @@ Try it
                        KERNEL=debug on a kernel with KASAN and lockdep
   make test-kvm        compare upstream's KVM selftests on our modules and on
                        the unmodified ones
+  make test-7.2        compare Linux 7's own tests of guest_memfd on its kernel,
+                       on the unmodified modules and on ours
   make bench-reclaim   what it costs to give memory back, in instructions
   make shell           a shell in the VM
 Build
@@ -55,8 +57,8 @@ Knobs
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: help tree origin host modules modules-base kernel selftests check \
-	drift refresh patch install uninstall clean distclean
+.PHONY: help tree origin host modules modules-base kernel kernel-7 selftests \
+	check drift refresh patch install uninstall clean distclean
 
 help:
 	$(info $(HELP))
@@ -88,6 +90,11 @@ kernel: tree
 	@vm/deps.sh kernel
 	@configs/kernel.sh $(TREE) build/kernel/$(BASE)-$(CONFIG) configs/kernel.config \
 		$(filter-out configs/kernel.config,configs/$(CONFIG).config) -- -j$(JOBS)
+
+# Linux 7 as it is, for vm/test-7.2.sh.
+kernel-7:
+	@vm/deps.sh kernel
+	@configs/kernel-7.sh -j$(JOBS)
 
 selftests: tree origin
 	@vm/deps.sh selftests

@@ -105,3 +105,14 @@ judge_job() {
 	first=$(splats "$job.console.log" | head -1)
 	[[ -z $first ]] || blame "kernel splat: $first"
 }
+
+# One word for what judge_job found, and the first reason.
+outcome() {
+	if ((FAILED)); then
+		echo "fail ${REASONS[0]}"
+	elif ((PASSED)); then
+		echo "pass"
+	else
+		echo "skip"
+	fi
+}

@@ -38,8 +38,9 @@ usage() {
 
 	  --modules NAME          KVM: ours (default), base (the unmodified one) or
 	                          model (ours with the ownership model)
-	  --kernel stock|debug    Debian's kernel (default), or one with KASAN,
-	                          lockdep, kmemleak and the model ('ours' only)
+	  --kernel stock|debug|7  Debian's kernel (default); one with KASAN, lockdep,
+	                          kmemleak and the model ('ours' only); or the
+	                          unmodified Linux 7 with its own modules
 	  --flavour NAME          stock: cloud-amd64 (default) or amd64
 	  --cpus N                default 1
 	  --mem M                 MiB, default 2048
@@ -47,7 +48,8 @@ usage() {
 	  --accel tcg|kvm         default: kvm if this machine has it, else tcg
 	  --icount                count instructions as time: repeatable to 0.1%
 	                          (one CPU, tcg, slower)
-	  --append WORDS          add to the kernel's command line
+	  --append WORDS          add to the kernel's command line, or, as KVM's modules'
+	                          parameters: kvm_amd.npt=0
 	  --file SRC[:DST]        take a file along, to /test or to DST; repeatable
 	  --log NAME              the kernel's console goes to build/logs/NAME.console.log
 	                          (default: PROG's name)
@@ -122,13 +124,21 @@ find_stock() {
 }
 
 find_debug() {
-	local name="${BASE:-[0-9.]+}-debug"
+	find_built "${BASE:-[0-9.]+}-debug" "kernel CONFIG=debug"
+}
+
+find_7() {
+	find_built "7[0-9.]+-kernel" kernel-7
+}
+
+# The newest kernel in build/kernel that matches $1; make target $2 builds it.
+find_built() {
+	local name=$1 goal=$2
 
 	[[ $MODULES_OPT = ours ]] ||
-		die $ERROR "--kernel debug has its own modules: drop --modules $MODULES_OPT"
+		die $ERROR "--kernel $KERNEL has its own modules: drop --modules $MODULES_OPT"
 	VERSION=$(newest kernel "$name")
-	need "kernel CONFIG=debug" \
-		"${VERSION:+$BUILD/kernel/$VERSION/arch/x86/boot/bzImage}"
+	need "$goal" "${VERSION:+$BUILD/kernel/$VERSION/arch/x86/boot/bzImage}"
 	VERSION=$(newest kernel "$name")
 	HOST=$BUILD/kernel/$VERSION/ko
 	MODULES=$HOST
@@ -307,7 +317,7 @@ check_word() {
 
 check_options() {
 	check_word --modules "$MODULES_OPT" ours base model
-	check_word --kernel "$KERNEL" stock debug
+	check_word --kernel "$KERNEL" stock debug 7
 	check_word --flavour "$FLAVOUR" cloud-amd64 amd64
 	check_word --accel "$ACCEL" tcg kvm
 	[[ "$CPUS $MEM $SECONDS_OPT" =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] ||

@@ -86,17 +86,6 @@ run_side() {
 	fi
 }
 
-# One word for what judge_job found, and the first reason.
-outcome() {
-	if ((FAILED)); then
-		echo "fail ${REASONS[0]}"
-	elif ((PASSED)); then
-		echo "pass"
-	else
-		echo "skip"
-	fi
-}
-
 compare() {
 	local base=$1 ours=$2 name before after reason
 

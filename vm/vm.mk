@@ -7,7 +7,7 @@ T ?= .
 KERNEL ?= stock
 MODULES ?= $(if $(MODEL),model,ours)
 
-.PHONY: shell test test-kvm bench-reclaim
+.PHONY: shell test test-kvm test-7.2 bench-reclaim
 
 shell:
 	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
@@ -17,6 +17,9 @@ test:
 
 test-kvm:
 	BASE=$(BASE) vm/test-kvm.sh '$(T)'
+
+test-7.2:
+	BASE=$(BASE) vm/test-7.2.sh '$(T)'
 
 bench-reclaim:
 	BASE=$(BASE) vm/bench-reclaim.sh
