@@ -5,7 +5,8 @@
  *
  * It makes its data private, fills it and verifies it. Then, as its role says,
  * it leaves a message for the host in a page that it shares, or it counts while
- * it goes on verifying. In the role of a watcher it only reads.
+ * it goes on verifying. In the role of a watcher it only reads. In a plain VM it
+ * counts as well, in memory that is not private.
  */
 #include <linux/kvm_para.h>
 
@@ -64,6 +65,13 @@ static void convert(__u64 addr, __u64 size, __u64 state)
 	if (hypercall(KVM_HC_MAP_GPA_RANGE, addr, size / GUEST_PAGE_SIZE,
 		      state | KVM_MAP_GPA_RANGE_PAGE_SZ_4K))
 		report_forever(GUEST_CANNOT_CONVERT);
+}
+
+/* The data, and the page behind it. */
+static void make_private(const struct job *job)
+{
+	convert(job->data, job->size + GUEST_PAGE_SIZE,
+		KVM_MAP_GPA_RANGE_ENCRYPTED);
 }
 
 static void fill(const struct job *job, __u64 size)
@@ -128,8 +136,7 @@ static void talk(const struct job *job)
 	__u64 mailbox = job->data + job->size;
 
 	/* The mailbox is filled too: sharing it must not disclose this. */
-	convert(job->data, job->size + GUEST_PAGE_SIZE,
-		KVM_MAP_GPA_RANGE_ENCRYPTED);
+	make_private(job);
 	fill(job, job->size + GUEST_PAGE_SIZE);
 	verify(job);
 	report(GUEST_VERIFIED);
@@ -225,8 +232,6 @@ static void count_until_stopped(const struct job *job, __u64 count)
 
 static void count(const struct job *job)
 {
-	convert(job->data, job->size + GUEST_PAGE_SIZE,
-		KVM_MAP_GPA_RANGE_ENCRYPTED);
 	fill(job, job->size);
 	job->ledger->checksum = verify(job);
 	report(GUEST_VERIFIED);
@@ -277,6 +282,10 @@ void guest_main(struct guest_params *params)
 		talk(&job);
 		break;
 	case GUEST_COUNTS:
+		make_private(&job);
+		count(&job);
+		break;
+	case GUEST_COUNTS_PLAIN:
 		count(&job);
 		break;
 	case GUEST_COUNTS_ON:

@@ -12,6 +12,8 @@
  *		| one page behind the data:   |	a mailbox is shared again later,
  *		| mailbox or ledger           |	a ledger stays private
  *		+-----------------------------+
+ *
+ * In a plain VM nothing is private, and nothing is to be converted.
  */
 #ifndef SAMPLES_KVM_GUEST_H
 #define SAMPLES_KVM_GUEST_H
@@ -37,6 +39,7 @@ extern const char guest_image[], guest_image_end[];
 enum guest_role {
 	GUEST_TALKS,		/* fill the data, share the mailbox */
 	GUEST_COUNTS,		/* fill the data, verify it and count */
+	GUEST_COUNTS_PLAIN,	/* the same in a plain VM */
 	GUEST_COUNTS_ON,	/* the same with the data that is there */
 	GUEST_WATCHES,		/* read data that another guest fills */
 };
@@ -73,7 +76,7 @@ struct guest_params {
 	__u64 bad_addr;
 };
 
-/* In the private page behind the data of a guest that counts. */
+/* In the page behind the data of a guest that counts. */
 struct guest_ledger {
 	__u64 count;
 	__u64 checksum;		/* of the data, when it was filled */

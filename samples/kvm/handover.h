@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The modes of vmm_handover. Each returns only when all was proven; the upgrade
- * goes on in another process, which comes in at upgrade_v2().
+ * The modes of vmm_handover. Each returns only when all was proven; those with a
+ * v1 go on in another process, which comes in at v2.
  */
 #ifndef SAMPLES_KVM_HANDOVER_H
 #define SAMPLES_KVM_HANDOVER_H
@@ -11,12 +11,15 @@
 #include "vmm.h"
 
 /* The argument, before the number of its socket, that makes a process v2. */
-#define UPGRADE_V2	"--v2"
+#define UPGRADE_V2	"--upgrade-v2"
+#define PLAIN_V2	"--plain-v2"
 
 void upgrade_v1(__u64 data_size);
 void upgrade_v2(int socket);
 void recover_from_crash(__u64 data_size);
 void share_memory(__u64 data_size);
+void plain_v1(__u64 data_size);
+void plain_v2(int socket);
 
 /* Boot a guest in new memory and let it fill that. */
 struct guest_params *start_counting_guest(struct vmm *vmm, __u64 data_size);

@@ -29,6 +29,7 @@ demo: modules samples
 	$(call run_sample,vmm_handover)
 	$(call run_sample,vmm_handover --crash)
 	$(call run_sample,vmm_handover --share)
+	$(call run_sample,vmm_handover --plain)
 
 # The host's own <linux/kvm.h> may be older than the tree's.
 $(SAMPLES)/headers/installed: $(wildcard include/uapi/linux/*.h patches/*) | tree
@@ -45,7 +46,7 @@ $(SAMPLES)/guest.bin: samples/kvm/guest.c samples/kvm/guest.lds $(SAMPLE_HEADERS
 SAMPLE_PARTS := samples/kvm/story.c samples/kvm/vmm.c \
 	samples/kvm/guest_image.S $(SAMPLES)/guest.bin
 HANDOVER_PARTS := $(wildcard samples/kvm/handover_*.c) \
-	samples/kvm/message.c samples/kvm/vm_state.c
+	$(addprefix samples/kvm/,message.c runner.c successor.c vm_state.c)
 
 $(SAMPLES)/vmm_handover: $(HANDOVER_PARTS)
 $(SAMPLES)/private_guest $(SAMPLES)/vmm_handover: $(SAMPLES)/%: \

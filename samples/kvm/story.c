@@ -39,8 +39,8 @@ __u64 parse_data_size(const char *mib)
 }
 
 /*
- * The guest is loaded into shared memory, since the host cannot write to a
- * guest_memfd either.
+ * The guest is loaded into shared memory, since the host cannot write to private
+ * memory either. In a plain VM all memory is shared.
  */
 struct guest_params *boot_guest(struct vmm *vmm, enum guest_role role,
 				__u64 data, __u64 data_size)
@@ -133,6 +133,16 @@ __u64 read_unevictable(void)
 	}
 	fclose(file);
 	return kib * 1024;
+}
+
+void check_memory_is_used(__u64 before, __u64 size)
+{
+	__u64 grown = read_unevictable() - before;
+
+	printf("      Unevictable in /proc/meminfo grew by %llu MiB\n",
+	       (grown + MIB / 2) / MIB);
+	if (grown + MIB < size)
+		errx(1, "NOT proven: the guest's data is not in the guest_memfd");
 }
 
 __u64 now_ns(void)

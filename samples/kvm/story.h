@@ -48,6 +48,9 @@ void check_checksum(const struct guest_params *params, __u64 data_size);
 /* Pages of a guest_memfd cannot be swapped or reclaimed: they count here. */
 __u64 read_unevictable(void);
 
+/* The guest has written to @size bytes since that was @before. */
+void check_memory_is_used(__u64 before, __u64 size);
+
 __u64 now_ns(void);
 
 #endif /* SAMPLES_KVM_STORY_H */

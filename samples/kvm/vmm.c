@@ -6,6 +6,9 @@
  * that no process can map or read, and a shared one in a memfd, which this
  * process maps. The page's attribute says which of them the guest sees. The
  * guest asks for a change, the VMM makes it and discards the half left behind.
+ *
+ * A plain VM is one without private memory. Its guest_memfd is memory like any
+ * other, which this process maps, and there is nothing to convert.
  */
 #define _GNU_SOURCE
 #include <asm/processor-flags.h>
@@ -37,12 +40,16 @@
 
 #define MAX_CPUID	256
 
-/* What must be there. */
-static const struct {
+#define PLAIN_GMEM_FLAGS (GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED)
+
+struct capability {
 	const char *name;
 	int number;
 	int bits;
-} capabilities[] = {
+};
+
+/* What must be there for private memory. */
+static const struct capability private_needs[] = {
 	{ "KVM_CAP_GUEST_MEMFD", KVM_CAP_GUEST_MEMFD, 1 },
 	{ "KVM_CAP_USER_MEMORY2", KVM_CAP_USER_MEMORY2, 1 },
 	{ "KVM_CAP_MEMORY_ATTRIBUTES: private", KVM_CAP_MEMORY_ATTRIBUTES,
@@ -51,20 +58,27 @@ static const struct {
 	  1 << KVM_X86_SW_PROTECTED_VM },
 	{ "KVM_CAP_EXIT_HYPERCALL: KVM_HC_MAP_GPA_RANGE",
 	  KVM_CAP_EXIT_HYPERCALL, 1 << KVM_HC_MAP_GPA_RANGE },
+	{ 0 }
 };
 
-static void check_capabilities(int kvm)
+/* What must be there for a guest_memfd that the host can map. */
+static const struct capability plain_needs[] = {
+	{ "KVM_CAP_GUEST_MEMFD", KVM_CAP_GUEST_MEMFD, 1 },
+	{ "KVM_CAP_USER_MEMORY2", KVM_CAP_USER_MEMORY2, 1 },
+	{ "KVM_CAP_GUEST_MEMFD_FLAGS: mmap, shared from the start",
+	  KVM_CAP_GUEST_MEMFD_FLAGS, PLAIN_GMEM_FLAGS },
+	{ 0 }
+};
+
+static void check_capabilities(int kvm, const struct capability *needed)
 {
-	size_t i;
+	for (; needed->name; needed++) {
+		int have = ioctl(kvm, KVM_CHECK_EXTENSION, needed->number);
 
-	for (i = 0; i < sizeof(capabilities) / sizeof(*capabilities); i++) {
-		int have = ioctl(kvm, KVM_CHECK_EXTENSION,
-				 capabilities[i].number);
-
-		if (have < 0 || !(have & capabilities[i].bits))
+		if (have < 0 || (have & needed->bits) != needed->bits)
 			errx(1, "KVM does not have %s.\n"
-			     "Load modules built with CONFIG_KVM_SW_PROTECTED_VM, on a CPU with nested paging.",
-			     capabilities[i].name);
+			     "Load this project's modules; private memory also needs a CPU with nested paging.",
+			     needed->name);
 	}
 }
 
@@ -84,25 +98,38 @@ static void enable_conversion_exits(int vm)
 }
 
 /*
- * A software-protected VM has private memory without special hardware. It is
- * for development: the same steps, but the host's kernel could still peek.
- *
  * KVM emulates the interrupt controllers, as for most VMs: the vCPU's local one
  * is part of what moves to another VMM.
  */
-void vmm_create_vm(struct vmm *vmm)
+static void create_vm(struct vmm *vmm, unsigned long type,
+		      const struct capability *needed)
 {
 	vmm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (vmm->kvm < 0)
 		err(1, "load kvm-amd or kvm-intel, and run as root or in the group kvm: /dev/kvm");
-	check_capabilities(vmm->kvm);
+	check_capabilities(vmm->kvm, needed);
 
-	vmm->vm = ioctl(vmm->kvm, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
+	vmm->vm = ioctl(vmm->kvm, KVM_CREATE_VM, type);
 	if (vmm->vm < 0)
 		err(1, "KVM_CREATE_VM");
-	enable_conversion_exits(vmm->vm);
 	if (ioctl(vmm->vm, KVM_CREATE_IRQCHIP, NULL))
 		err(1, "KVM_CREATE_IRQCHIP");
+}
+
+/*
+ * A software-protected VM has private memory without special hardware. It is
+ * for development: the same steps, but the host's kernel could still peek.
+ */
+void vmm_create_vm(struct vmm *vmm)
+{
+	create_vm(vmm, KVM_X86_SW_PROTECTED_VM, private_needs);
+	enable_conversion_exits(vmm->vm);
+}
+
+/* The type that every VMM uses for an ordinary guest. */
+void vmm_create_plain_vm(struct vmm *vmm)
+{
+	create_vm(vmm, KVM_X86_DEFAULT_VM, plain_needs);
 }
 
 /* The ioctls that return a guest_memfd leave it open for a new program. */
@@ -113,15 +140,26 @@ static int close_on_exec(int gmem)
 	return gmem;
 }
 
-/* Either half starts empty and costs nothing until the guest touches it. */
-int vmm_create_gmem(const struct vmm *vmm, __u64 size)
+static int create_gmem(const struct vmm *vmm, __u64 size, __u64 flags)
 {
-	struct kvm_create_guest_memfd args = { .size = size };
+	struct kvm_create_guest_memfd args = { .size = size, .flags = flags };
 	int gmem = ioctl(vmm->vm, KVM_CREATE_GUEST_MEMFD, &args);
 
 	if (gmem < 0)
 		err(1, "KVM_CREATE_GUEST_MEMFD of %llu bytes", size);
 	return close_on_exec(gmem);
+}
+
+/* Either half starts empty and costs nothing until the guest touches it. */
+int vmm_create_gmem(const struct vmm *vmm, __u64 size)
+{
+	return create_gmem(vmm, size, 0);
+}
+
+/* MMAP: this process can map it. INIT_SHARED: and touch what it has mapped. */
+int vmm_create_plain_gmem(const struct vmm *vmm, __u64 size)
+{
+	return create_gmem(vmm, size, PLAIN_GMEM_FLAGS);
 }
 
 /* The memory stays where it is. The result is this VM's own view of it. */
@@ -155,11 +193,33 @@ int vmm_create_shared(__u64 size)
 	return shared;
 }
 
+static void *map_memory(int fd, __u64 size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			    0);
+
+	if (memory == MAP_FAILED)
+		err(1, "mmap of %llu bytes of guest memory", size);
+	return memory;
+}
+
 static void set_memslot(const struct vmm *vmm,
 			const struct kvm_userspace_memory_region2 *slot)
 {
 	if (ioctl(vmm->vm, KVM_SET_USER_MEMORY_REGION2, slot))
 		err(1, "KVM_SET_USER_MEMORY_REGION2");
+}
+
+static void add_memslot(const struct vmm *vmm)
+{
+	struct kvm_userspace_memory_region2 slot = {
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.memory_size = vmm->size,
+		.userspace_addr = (unsigned long)vmm->shared,
+		.guest_memfd = vmm->gmem,
+	};
+
+	set_memslot(vmm, &slot);
 }
 
 /*
@@ -168,23 +228,26 @@ static void set_memslot(const struct vmm *vmm,
  */
 void vmm_add_memory(struct vmm *vmm, __u64 size, int gmem, int shared)
 {
-	struct kvm_userspace_memory_region2 slot = {
-		.flags = KVM_MEM_GUEST_MEMFD,
-		.memory_size = size,
-		.guest_memfd = gmem,
-	};
-
 	vmm->size = size;
 	vmm->gmem = gmem;
 	vmm->shared_fd = shared;
-	vmm->shared = mmap(NULL, size + map_size(size), PROT_READ | PROT_WRITE,
-			   MAP_SHARED, shared, 0);
-	if (vmm->shared == MAP_FAILED)
-		err(1, "mmap of %llu bytes of shared memory", size);
+	vmm->shared = map_memory(shared, size + map_size(size));
 	vmm->is_private = vmm->shared + size;
+	add_memslot(vmm);
+}
 
-	slot.userspace_addr = (unsigned long)vmm->shared;
-	set_memslot(vmm, &slot);
+/*
+ * The guest gets its pages from the guest_memfd. KVM itself uses the address,
+ * for instance to read the guest's page tables: it must lead to the same pages.
+ */
+void vmm_add_plain_memory(struct vmm *vmm, __u64 size, int gmem)
+{
+	vmm->size = size;
+	vmm->gmem = gmem;
+	vmm->shared_fd = -1;
+	vmm->shared = map_memory(gmem, size);
+	vmm->is_private = NULL;
+	add_memslot(vmm);
 }
 
 static void set_attributes(const struct vmm *vmm, __u64 gpa, __u64 size,
@@ -403,7 +466,7 @@ static bool serve_memory_fault(struct vmm *vmm)
 		       KVM_MEMORY_EXIT_FLAG_PRIVATE;
 	__u64 gpa = vmm->run->memory_fault.gpa;
 
-	if (gpa >= vmm->size ||
+	if (gpa >= vmm->size || !vmm->is_private ||
 	    vmm->is_private[gpa / GUEST_PAGE_SIZE] == private)
 		return false;
 	return convert(vmm, gpa, vmm->run->memory_fault.size, private);
@@ -546,6 +609,9 @@ void vmm_destroy(struct vmm *vmm)
 		close(vmm->gmem);
 	close(vmm->vm);
 	close(vmm->kvm);
-	munmap(vmm->shared, vmm->size + map_size(vmm->size));
-	close(vmm->shared_fd);
+	if (vmm->is_private) {
+		munmap(vmm->is_private, map_size(vmm->size));
+		close(vmm->shared_fd);
+	}
+	munmap(vmm->shared, vmm->size);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A VMM with one vCPU and one memory slot whose private half is a guest_memfd:
- * what any VMM for private memory needs, and no more.
+ * what any VMM for private memory needs, and no more. In a plain VM, which has
+ * no private memory, the guest_memfd is all of the slot.
  *
  * Call the functions in the order in which they stand here. A failure that no
  * caller could mend ends the program with a message.
@@ -17,13 +18,13 @@ struct vmm {
 	int kvm;		/* /dev/kvm */
 	int vm;
 	int gmem;		/* the private half: a guest_memfd */
-	int shared_fd;		/* the shared half: a memfd */
+	int shared_fd;		/* the shared half: a memfd; -1: plain */
 	int vcpu;
 	struct kvm_run *run;	/* why KVM_RUN came back */
 	size_t run_size;
 	void *shared;		/* the shared half, mapped */
 	__u64 size;		/* of guest memory, in bytes */
-	bool *is_private;	/* one for each page; in the memfd's tail */
+	bool *is_private;	/* of each page; in the memfd; NULL: plain */
 };
 
 /* Returned by vmm_run() in place of an event. */
@@ -31,6 +32,7 @@ struct vmm {
 #define VMM_STOPPED	(-2)
 
 void vmm_create_vm(struct vmm *vmm);
+void vmm_create_plain_vm(struct vmm *vmm);
 
 /*
  * The halves of guest memory. The private one is new, or linked: the memory of
@@ -40,6 +42,10 @@ int vmm_create_gmem(const struct vmm *vmm, __u64 size);
 int vmm_link_gmem(const struct vmm *vmm, int gmem, __u64 flags);
 int vmm_create_shared(__u64 size);
 void vmm_add_memory(struct vmm *vmm, __u64 size, int gmem, int shared);
+
+/* The same for a plain VM. vmm->shared is the guest_memfd itself, mapped. */
+int vmm_create_plain_gmem(const struct vmm *vmm, __u64 size);
+void vmm_add_plain_memory(struct vmm *vmm, __u64 size, int gmem);
 
 /* For memory whose contents are private already. */
 void vmm_mark_private(struct vmm *vmm, __u64 gpa, __u64 size);

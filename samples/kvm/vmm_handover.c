@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a second VM can do with a guest's private memory, without a copy:
+ * What a second VM can do with a guest's memory, without a copy:
  *
- *	vmm_handover [--upgrade | --crash | --share] [MiB]
+ *	vmm_handover [--upgrade | --crash | --share | --plain] [MiB]
  *
  * --upgrade (default): a new VMM process takes over a running guest.
  * --crash: the VMM is killed, and a new VM gets its guest's memory.
  * --share: two VMs use the same memory at once.
+ * --plain: as --upgrade, for an ordinary guest, without private memory.
  *
- * The modes are in handover_upgrade.c, handover_crash.c and handover_share.c,
- * and what they share is here. Exit status 0: all was proven.
+ * The modes are in handover_upgrade.c, handover_crash.c, handover_share.c and
+ * handover_plain.c, and what they share is here. Exit status 0: all was proven.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -94,24 +95,24 @@ void destroy_last_vm(struct vmm *vmm, __u64 data_size)
 	vmm_destroy(vmm);
 	after = read_unevictable();
 	if (after + data_size > before + MIB)
-		errx(1, "NOT proven: the private memory was not given back");
+		errx(1, "NOT proven: the guest's memory was not given back");
 	printf("      Unevictable in /proc/meminfo shrank by %llu MiB\n",
 	       to_mib(before - after));
 }
 
 /* v1 starts v2 and exits: let v2 have this process as its new parent. */
-static void run_upgrade(__u64 data_size)
+static void run_two(void (*v1)(__u64 data_size), __u64 data_size)
 {
 	int status, failed = 0;
-	pid_t v1;
+	pid_t pid;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		err(1, "PR_SET_CHILD_SUBREAPER");
-	v1 = fork();
-	if (v1 < 0)
+	pid = fork();
+	if (pid < 0)
 		err(1, "fork");
-	if (!v1) {
-		upgrade_v1(data_size);
+	if (!pid) {
+		v1(data_size);
 		exit(0);
 	}
 	while (wait(&status) > 0)
@@ -123,8 +124,8 @@ static void run_upgrade(__u64 data_size)
 static void fail_usage(void)
 {
 	fprintf(stderr,
-		"usage: vmm_handover [--upgrade | --crash | --share] [MiB]\n"
-		"MiB of private memory: %d to %d, default %d\n",
+		"usage: vmm_handover [--upgrade | --crash | --share | --plain] [MiB]\n"
+		"MiB of the guest's data: %d to %d, default %d\n",
 		MIN_MIB, MAX_MIB, DEFAULT_MIB);
 	exit(2);
 }
@@ -137,14 +138,18 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], UPGRADE_V2))
 		upgrade_v2(atoi(argv[2]));
+	else if (argc == 3 && !strcmp(argv[1], PLAIN_V2))
+		plain_v2(atoi(argv[2]));
 	else if (argc > (mode ? 3 : 2) || !data_size)
 		fail_usage();
 	else if (!mode || !strcmp(mode, "--upgrade"))
-		run_upgrade(data_size);
+		run_two(upgrade_v1, data_size);
 	else if (!strcmp(mode, "--crash"))
 		recover_from_crash(data_size);
 	else if (!strcmp(mode, "--share"))
 		share_memory(data_size);
+	else if (!strcmp(mode, "--plain"))
+		run_two(plain_v1, data_size);
 	else
 		fail_usage();
 	return 0;
