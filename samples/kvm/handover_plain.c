@@ -143,13 +143,7 @@ void plain_v2(int socket)
 	wait_for_exit(socket);
 	skip_step();
 
-	/* One whole pass over the data is left to the guest after v1's exit. */
-	step("The guest goes on in v2");
-	prove_continuity(&runner, &handover);
-	check_checksum(runner.params, offer.data_size);
-	check_no_copy(unevictable, offer.data_size);
-	step("Destroy the VM");
-	destroy_last_vm(&runner.vmm, offer.data_size);
+	finish_guest(&runner, &handover, &offer, unevictable);
 	printf("Proven: a new process took over an ordinary guest and its %llu MiB of memory,\n"
 	       "        which the host can map; nothing was lost, no memory was copied.\n",
 	       offer.data_size / MIB);

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "handover.h"
 #include "message.h"
 #include "story.h"
 #include "successor.h"
@@ -124,10 +125,23 @@ void print_copied(const struct runner *runner)
 	       runner->vmm.size / MIB);
 }
 
-void prove_continuity(struct runner *runner, const struct handover *handover)
+static void prove_continuity(struct runner *runner,
+			     const struct handover *handover)
 {
 	finish_runner(runner);
 	printf("      after %llu, the last count in v1, it counted from %llu to %llu in v2:\n"
 	       "      none is missing, none came twice; its registers agree\n",
 	       handover->count, handover->count + 1, runner->count);
+}
+
+void finish_guest(struct runner *runner, const struct handover *handover,
+		  const struct offer *offer, __u64 unevictable)
+{
+	/* One whole pass over the data is left to the guest after v1's exit. */
+	step("The guest goes on in v2");
+	prove_continuity(runner, handover);
+	check_checksum(runner->params, offer->data_size);
+	check_no_copy(unevictable, offer->data_size);
+	step("Destroy the VM");
+	destroy_last_vm(&runner->vmm, offer->data_size);
 }

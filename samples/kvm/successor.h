@@ -45,7 +45,12 @@ void print_stop(const struct runner *runner, const struct handover *handover);
 void print_stop_part(const char *what, __u64 from, __u64 to);
 void print_copied(const struct runner *runner);
 
-/* The guest does one whole pass over its data in v2. */
-void prove_continuity(struct runner *runner, const struct handover *handover);
+/*
+ * v1 is gone. The guest does one whole pass over its data in v2, and finds all
+ * of it, with no more memory in use than the @unevictable that read_unevictable()
+ * gave before. Then its VM goes, too.
+ */
+void finish_guest(struct runner *runner, const struct handover *handover,
+		  const struct offer *offer, __u64 unevictable);
 
 #endif /* SAMPLES_KVM_SUCCESSOR_H */
