@@ -208,23 +208,9 @@ TEST_F_TIMEOUT(mmap_race, atomic_additions_of_all_add_up, 60)
 static uint64_t last[NR_PAGES], nr_holes;
 static bool guest_stop;
 
-/* Values only grow, and tell their page. */
 static void guest_write_and_check(void)
 {
-	uint64_t *p, i, val, pass;
-
-	for (pass = 1; !READ_ONCE(guest_stop); pass++) {
-		for (i = 0; i < NR_PAGES; i++) {
-			p = (void *)(GMEM_GPA + i * PAGE_SIZE);
-			val = READ_ONCE(*p);
-			__GUEST_ASSERT(!val || val == last[i],
-				       "page %lu holds 0x%lx, not 0 or 0x%lx",
-				       i, val, last[i]);
-			nr_holes += last[i] && !val;
-			last[i] = pass * NR_PAGES + i;
-			WRITE_ONCE(*p, last[i]);
-		}
-	}
+	gmem_guest_write_and_check(last, NR_PAGES, &nr_holes, &guest_stop);
 	GUEST_UCALL_NONE();
 }
 

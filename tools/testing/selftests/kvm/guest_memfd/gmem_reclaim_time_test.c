@@ -104,7 +104,6 @@ TEST_F_TIMEOUT(time, punch, 300)
 		best = min(best, time_of(give_back_by_punch, g, base));
 	}
 	print_time("punch", best);
-	EXPECT_GT(best, 0);
 }
 
 TEST_F_TIMEOUT(time, close, 300)
@@ -123,7 +122,6 @@ TEST_F_TIMEOUT(time, close, 300)
 		gmem_vm_bind(g);
 	}
 	print_time("close", best);
-	EXPECT_GT(best, 0);
 }
 
 int main(int argc, char *argv[])

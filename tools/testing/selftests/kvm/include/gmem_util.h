@@ -637,4 +637,28 @@ static inline int __gmem_pre_fault(struct kvm_vcpu *vcpu, uint64_t gpa,
 	return r ? errno : 0;
 }
 
+/*
+ * In the guest: write to each page in turn, and check that it holds what was
+ * written last, which is in @last, or 0 where memory was given back.  Values only
+ * grow, and tell their page.
+ */
+static inline void gmem_guest_write_and_check(uint64_t *last, uint64_t nr_pages,
+					      uint64_t *nr_holes, bool *stop)
+{
+	uint64_t *p, i, val, pass;
+
+	for (pass = 1; !READ_ONCE(*stop); pass++) {
+		for (i = 0; i < nr_pages; i++) {
+			p = (void *)(GMEM_GPA + i * PAGE_SIZE);
+			val = READ_ONCE(*p);
+			__GUEST_ASSERT(!val || val == last[i],
+				       "page %lu holds 0x%lx, not 0 or 0x%lx",
+				       i, val, last[i]);
+			*nr_holes += last[i] && !val;
+			last[i] = pass * nr_pages + i;
+			WRITE_ONCE(*p, last[i]);
+		}
+	}
+}
+
 #endif /* SELFTEST_KVM_GMEM_UTIL_H */
