@@ -8,7 +8,7 @@
  *	kvm->lock
  *	  vcpu->mutex
  *	    kvm->slots_lock
- *	      kvm->slots_arch_lock
+ *	      kvm->slots_arch_lock	mm->mmap_lock (a fault of the host's)
  *	        inode->i_mapping->invalidate_lock
  *	          folio lock
  *	            gmem_inode.views_lock
