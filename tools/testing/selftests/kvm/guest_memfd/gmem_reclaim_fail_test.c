@@ -4,6 +4,7 @@
  * that cannot be reclaimed is lost to everybody, and a VM that cannot be moved
  * stays where it is.  And the ownership model itself: it notices what it is for.
  */
+#include "gmem_fail_util.h"
 #include "gmem_model_util.h"
 
 #define NR	  600
@@ -341,42 +342,6 @@ TEST_F(fail, move_that_fails_changes_nothing)
  * Everything that can fail does, one after the other
  */
 
-struct sweep {
-	int nth;
-	bool failed;	/* something did, in this round */
-	int by_memory, by_hook;
-};
-
-static void sweep_begin(struct sweep *s)
-{
-	TEST_ASSERT(gmem_fail_init(), "no fault injection");
-	/* Pages, too, not just what is larger */
-	gmem_write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
-	gmem_write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem",
-			"0");
-	*s = (struct sweep){ .failed = true };
-}
-
-/* What fails in this round is one further on than in the last one. */
-static bool sweep_next(struct sweep *s)
-{
-	s->nth++;
-	return s->failed;
-}
-
-/* The round has ended with @err.  @hook_err is what the hook's failure gives. */
-static void sweep_judge(struct sweep *s, int err, int hook_err)
-{
-	s->failed = gmem_has_failed();
-	/* A checker's own allocation is no reason to fail. */
-	TEST_ASSERT(!err || s->failed, "nothing failed, but: %s",
-		    strerror(err));
-	TEST_ASSERT(!err || err == ENOMEM || err == hook_err,
-		    "failure of step %d: %s", s->nth, strerror(err));
-	s->by_memory += err == ENOMEM;
-	s->by_hook += err == hook_err;
-}
-
 /*
  * Each round has a VM of its own: what is there is not allocated again.  What
  * the guest needs to come to its private memory is mapped.
@@ -392,18 +357,18 @@ static void sweep_create_vm(struct gmem_vm *g)
 TEST_F_TIMEOUT(fail, each_step_of_a_fault, 120)
 {
 	struct gmem_vm g;
-	struct sweep s;
+	struct gmem_sweep s;
 	int err;
 
-	sweep_begin(&s);
-	while (sweep_next(&s)) {
+	gmem_sweep_begin(&s);
+	while (gmem_sweep_next(&s)) {
 		sweep_create_vm(&g);
 		gmem_guest_start(&g, gmem_guest_do_skip, GMEM_GPA + BAD,
 				 PAGE_SIZE, 0, 0);
 
 		gmem_fail_nth(s.nth);
 		err = __vcpu_run(g.vcpu) ? errno : 0;
-		sweep_judge(&s, err, EFAULT);
+		gmem_sweep_judge(&s, err, EFAULT);
 		if (!err)
 			vcpu_run_complete_io(g.vcpu);
 		if (err == EFAULT)
@@ -422,17 +387,17 @@ TEST_F_TIMEOUT(fail, each_step_of_a_fault, 120)
 TEST_F_TIMEOUT(fail, each_step_of_a_prefault, 120)
 {
 	struct gmem_vm g;
-	struct sweep s;
+	struct gmem_sweep s;
 	uint64_t left;
 	int err, nr;
 
-	sweep_begin(&s);
-	while (sweep_next(&s)) {
+	gmem_sweep_begin(&s);
+	while (gmem_sweep_next(&s)) {
 		sweep_create_vm(&g);
 		gmem_fail_nth(s.nth);
 		err = __gmem_pre_fault(g.vcpu, GMEM_GPA, 2 * PAGE_SIZE, 0,
 				       &left);
-		sweep_judge(&s, err, EFAULT);
+		gmem_sweep_judge(&s, err, EFAULT);
 		nr = 2 - left / PAGE_SIZE;
 		EXPECT_EQ(err, nr ? 0 : err);
 		ASSERT_MODEL(nr, .assigned = nr);
@@ -450,18 +415,18 @@ TEST_F_TIMEOUT(fail, each_step_of_a_move, 120)
 {
 	struct gmem_vm *g = &self->g, dst;
 	int err, number;
-	struct sweep s;
+	struct gmem_sweep s;
 
 	gmem_guest_fill(g, 0, TEST_SIZE, WORD);
 	number = gmem_find_owner(false).number;
 	gmem_vm_create_linked(&dst, TEST_SIZE, g->fd, 0);
 
-	sweep_begin(&s);
+	gmem_sweep_begin(&s);
 	do {
-		sweep_next(&s);
+		gmem_sweep_next(&s);
 		gmem_fail_nth(s.nth);
 		err = __gmem_move(dst.vm, g->vm->fd);
-		sweep_judge(&s, err, EIO);
+		gmem_sweep_judge(&s, err, EIO);
 		ASSERT_MODEL(NR, .assigned = NR, .moved = !err);
 		EXPECT_EQ(number, gmem_find_owner(false).number);
 		gmem_guest_expect(err ? g : &dst, 0, TEST_SIZE, WORD);
@@ -478,14 +443,14 @@ TEST_F_TIMEOUT(fail, each_step_of_a_populate, 120)
 	void *src = gmem_create_source(NR_POPULATE);
 	struct gmem_transitions t;
 	int err, partly = 0;
-	struct sweep s;
+	struct gmem_sweep s;
 
-	sweep_begin(&s);
-	while (sweep_next(&s)) {
+	gmem_sweep_begin(&s);
+	while (gmem_sweep_next(&s)) {
 		gmem_fail_nth(s.nth);
 		err = __gmem_populate(g, 0, NR_POPULATE, src, -1);
 		partly += err == ERANGE;
-		sweep_judge(&s, err, ERANGE);
+		gmem_sweep_judge(&s, err, ERANGE);
 
 		/* What is there can be used, and what is not be populated. */
 		t = gmem_get_transitions();

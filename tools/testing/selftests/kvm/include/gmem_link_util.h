@@ -75,53 +75,6 @@ static inline void gmem_vm_create_linked(struct gmem_vm *g, size_t size, int fd,
 	gmem_vm_bind(g);
 }
 
-/*
- * Fault injection: an allocation that this thread makes in a system call fails.
- */
-
-static int gmem_fail_fd;
-
-/* False if the kernel cannot. */
-static inline bool gmem_fail_init(void)
-{
-	const char * const files[] = {
-		"/sys/kernel/debug/failslab/ignore-gfp-wait",
-		"/sys/kernel/debug/failslab/verbose",
-		"/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait",
-		"/sys/kernel/debug/fail_page_alloc/verbose",
-	};
-	int i;
-
-	gmem_fail_fd = open("/proc/thread-self/fail-nth", O_RDWR);
-	if (gmem_fail_fd < 0)
-		return false;
-
-	for (i = 0; i < ARRAY_SIZE(files); i++)
-		gmem_write_file(files[i], "0");
-	return true;
-}
-
-/* Let the @nth allocation from now on fail, or none if it is 0. */
-static inline void gmem_fail_nth(int nth)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", nth);
-
-	TEST_ASSERT(pwrite(gmem_fail_fd, text, len, 0) == len,
-		    "cannot write to fail-nth");
-}
-
-/* Has it failed?  If not, it will not any more. */
-static inline bool gmem_has_failed(void)
-{
-	char text[16] = {};
-
-	TEST_ASSERT(pread(gmem_fail_fd, text, sizeof(text) - 1, 0) > 0,
-		    "cannot read fail-nth");
-	gmem_fail_nth(0);
-	return !atoi(text);
-}
-
 /* The guest can neither read nor write the private page at @offset. */
 static inline void gmem_expect_no_access(struct gmem_vm *g, uint64_t offset)
 {
