@@ -92,10 +92,17 @@ static void gmem_clear_pages(kvm_pfn_t start, kvm_pfn_t end)
 int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			  int max_order)
 {
-	if (gmem_has_rmp())
-		return kvm_x86_call(gmem_prepare)(kvm, pfn, gfn, max_order);
+	if (!gmem_has_rmp())
+		return kvm_gmem_test_prepare(kvm, gfn, pfn);
 
-	return kvm_gmem_test_prepare(kvm, gfn, pfn);
+	/*
+	 * A memslot may take its shared pages from the file, too.  An SNP guest
+	 * cannot use those if they are assigned to it.
+	 */
+	if (!kvm_mem_is_private(kvm, gfn))
+		return 0;
+
+	return kvm_x86_call(gmem_prepare)(kvm, pfn, gfn, max_order);
 }
 
 kvm_pfn_t kvm_arch_gmem_reclaim(kvm_pfn_t start, kvm_pfn_t end)
