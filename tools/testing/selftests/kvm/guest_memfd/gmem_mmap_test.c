@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Host mappings: which memory can be mapped, and that the host, the guest and KVM
- * see the same pages, whatever happens to these.
+ * Host mappings: which memory can be mapped, and that the host and the guest see
+ * the same pages, whatever happens to these.
  */
 #include <sys/uio.h>
 
 #include "gmem_mmap_plain.h"
 #include "gmem_poison_util.h"
-
-/* After what defines the types that it uses */
-#include <asm/pvclock-abi.h>
 
 /* The tests are for both of KVM's MMUs: it must be the one that was asked for. */
 TEST(shadow_paging)
@@ -571,100 +568,6 @@ TEST_F(plain, slots_and_mappings_in_any_order)
 	gmem_guest_expect(g, 0, page, 0x50);
 	for (i = 1; i < 8; i++)
 		gmem_delete_slot(g->vm, GMEM_SLOT + i);
-}
-
-/*
- * KVM's own accesses
- */
-
-static struct pvclock_vcpu_time_info seen_clock;
-
-static void guest_set_clock(uint64_t msr)
-{
-	wrmsr(MSR_KVM_SYSTEM_TIME_NEW, msr);
-	GUEST_UCALL_NONE();
-}
-
-static void guest_read_clock(uint64_t gpa)
-{
-	struct pvclock_vcpu_time_info *clock = (void *)gpa;
-
-	do {
-		seen_clock = *clock;
-		barrier();
-	} while (seen_clock.version & 1 ||
-		 READ_ONCE(clock->version) != seen_clock.version);
-	GUEST_UCALL_NONE();
-}
-
-static void guest_clear_clock_flags(uint64_t gpa)
-{
-	struct pvclock_vcpu_time_info *clock = (void *)gpa;
-
-	WRITE_ONCE(clock->flags, 0);
-	GUEST_UCALL_NONE();
-}
-
-static void read_clock(struct gmem_vm *g)
-{
-	TEST_ASSERT_EQ(__gmem_guest_run(g, guest_read_clock, GMEM_GPA, 0, 0, 0),
-		       0);
-	sync_global_from_guest(g->vm, seen_clock);
-}
-
-TEST_F(plain, kvm_writes_what_the_guest_reads)
-{
-	struct gmem_vm *g = &self->g;
-	uint32_t version;
-	int i;
-
-	if (!kvm_has_cap(KVM_CAP_ADJUST_CLOCK))
-		SKIP(return, "no clock");
-
-	gmem_host_fill(g->shared, PAGE_SIZE, 0);
-	ASSERT_EQ(0, __gmem_guest_run(g, guest_set_clock, GMEM_GPA | 1, 0, 0,
-				      0));
-	for (i = 0; i < 4; i++) {
-		read_clock(g);
-		EXPECT_NE(0, seen_clock.version);
-		EXPECT_NE(0, seen_clock.tsc_to_system_mul);
-		EXPECT_EQ(0, memcmp(&seen_clock, g->shared, sizeof(seen_clock)));
-		version = seen_clock.version;
-
-		/* KVM reads what the guest and the host wrote... */
-		ASSERT_EQ(0, __gmem_guest_run(g, guest_clear_clock_flags,
-					      GMEM_GPA, 0, 0, 0));
-		vcpu_ioctl(g->vcpu, KVM_KVMCLOCK_CTRL, NULL);
-		read_clock(g);
-		EXPECT_LT(version, seen_clock.version);
-		EXPECT_TRUE(seen_clock.flags & PVCLOCK_GUEST_STOPPED);
-		EXPECT_EQ(0, memcmp(&seen_clock, g->shared, sizeof(seen_clock)));
-
-		/* ... and finds the new page when the old one is gone. */
-		gmem_punch(g->fd, 0, PAGE_SIZE);
-		gmem_host_expect(g->shared, PAGE_SIZE, 0);
-		vcpu_ioctl(g->vcpu, KVM_KVMCLOCK_CTRL, NULL);
-	}
-}
-
-/* As documented: by way of userspace_addr. */
-TEST_F(plain, kvm_writes_where_userspace_addr_says)
-{
-	struct pvclock_vcpu_time_info *clock;
-	struct gmem_vm *g = &self->g;
-
-	clock = gmem_mmap(TEST_SIZE);
-	gmem_delete_slot(g->vm, GMEM_SLOT);
-	gmem_set_slot(g->vm, GMEM_SLOT, KVM_MEM_GUEST_MEMFD, GMEM_GPA,
-		      TEST_SIZE, clock, g->fd, 0);
-	ASSERT_EQ(0, __gmem_guest_run(g, guest_set_clock, GMEM_GPA | 1, 0, 0,
-				      0));
-	read_clock(g);
-	EXPECT_EQ(0, seen_clock.version);
-	EXPECT_NE(0, clock->version);
-	gmem_host_expect(g->shared, PAGE_SIZE, 0);
-	ASSERT_EQ(0, __gmem_guest_run(g, guest_set_clock, 0, 0, 0, 0));
-	munmap(clock, TEST_SIZE);
 }
 
 /*

@@ -44,31 +44,13 @@ static void l1_guest_code(struct svm_test_data *svm, uint64_t nested_cr3)
 	}
 }
 
-/* Nested page tables that map the first 512 GiB to itself in 1 GiB pages */
-static uint64_t create_identity_map(struct kvm_vm *vm)
-{
-	const uint64_t flags = 0x7;	/* present, writable, user */
-	const uint64_t huge = BIT_ULL(7);
-	vm_vaddr_t pml4 = vm_vaddr_alloc_page(vm);
-	vm_vaddr_t pdpt = vm_vaddr_alloc_page(vm);
-	uint64_t *entry = addr_gva2hva(vm, pdpt);
-	uint64_t i;
-
-	memset(addr_gva2hva(vm, pml4), 0, PAGE_SIZE);
-	*(uint64_t *)addr_gva2hva(vm, pml4) = addr_gva2gpa(vm, pdpt) | flags;
-	for (i = 0; i < PAGE_SIZE / sizeof(*entry); i++)
-		entry[i] = i * SZ_1G | huge | flags;
-
-	return addr_gva2gpa(vm, pml4);
-}
-
 static void start_nested(struct gmem_vm *g)
 {
 	vm_vaddr_t svm;
 
 	vcpu_alloc_svm(g->vm, &svm);
 	vcpu_arch_set_entry_point(g->vcpu, l1_guest_code);
-	vcpu_args_set(g->vcpu, 2, svm, create_identity_map(g->vm));
+	vcpu_args_set(g->vcpu, 2, svm, gmem_create_identity_map(g->vm));
 }
 
 FIXTURE_SETUP(nested)

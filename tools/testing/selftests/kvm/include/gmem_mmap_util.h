@@ -61,6 +61,34 @@ static inline void gmem_plain_create_linked(struct gmem_vm *g, size_t size,
 	gmem_vm_bind(g);
 }
 
+/*
+ * All that the VM has is in the file, from its code on.  What the library put
+ * into the first memory slot moves over, and is at the same addresses afterwards.
+ * There is nothing at GMEM_GPA.
+ */
+static inline void gmem_plain_create_whole(struct gmem_vm *g, size_t size)
+{
+	struct userspace_mem_region *region;
+	size_t total;
+	void *mem;
+
+	gmem_vm_create_type(g, size, VM_TYPE_DEFAULT);
+	region = memslot2region(g->vm, 0);
+	total = region->region.memory_size;
+
+	g->fd = vm_create_guest_memfd(g->vm, total, GMEM_BOTH);
+	mem = gmem_map(g->fd, total);
+	memcpy(mem, region->host_mem, total);
+	TEST_ASSERT(mremap(mem, total, total, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   region->host_mem) == region->host_mem,
+		    "mremap() failed");
+
+	gmem_delete_slot(g->vm, 0);
+	gmem_set_slot(g->vm, 0, KVM_MEM_GUEST_MEMFD,
+		      region->region.guest_phys_addr, total, region->host_mem,
+		      g->fd, 0);
+}
+
 /* The last exit must be a fault, of a VM without private memory, at @offset. */
 static inline void gmem_expect_plain_fault(struct gmem_vm *g, uint64_t offset)
 {

@@ -637,6 +637,24 @@ static inline int __gmem_pre_fault(struct kvm_vcpu *vcpu, uint64_t gpa,
 	return r ? errno : 0;
 }
 
+/* Nested page tables that map the first 512 GiB to itself in 1 GiB pages */
+static inline uint64_t gmem_create_identity_map(struct kvm_vm *vm)
+{
+	const uint64_t flags = 0x7;	/* present, writable, user */
+	const uint64_t huge = BIT_ULL(7);
+	vm_vaddr_t pml4 = vm_vaddr_alloc_page(vm);
+	vm_vaddr_t pdpt = vm_vaddr_alloc_page(vm);
+	uint64_t *entry = addr_gva2hva(vm, pdpt);
+	uint64_t i;
+
+	memset(addr_gva2hva(vm, pml4), 0, PAGE_SIZE);
+	*(uint64_t *)addr_gva2hva(vm, pml4) = addr_gva2gpa(vm, pdpt) | flags;
+	for (i = 0; i < PAGE_SIZE / sizeof(*entry); i++)
+		entry[i] = i * SZ_1G | huge | flags;
+
+	return addr_gva2gpa(vm, pml4);
+}
+
 /*
  * In the guest: write to each page in turn, and check that it holds what was
  * written last, which is in @last, or 0 where memory was given back.  Values only
