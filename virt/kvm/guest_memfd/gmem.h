@@ -8,7 +8,7 @@
  *	kvm->lock
  *	  vcpu->mutex
  *	    kvm->slots_lock
- *	      kvm->slots_arch_lock	mm->mmap_lock (a fault of the host's)
+ *	      kvm->slots_arch_lock	mm->mmap_lock (the host's faults, mbind())
  *	        inode->i_mapping->invalidate_lock
  *	          folio lock
  *	            gmem_inode.views_lock
@@ -27,6 +27,7 @@
 #include <linux/fs.h>
 #include <linux/interval_tree.h>
 #include <linux/kvm_host.h>
+#include <linux/mempolicy.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <uapi/linux/guest_memfd.h>
@@ -54,6 +55,7 @@ enum gmem_view_state {
  * @nr_active: how many views are active and have a VM
  * @pending: the VM whose view is pending, or NULL; there is one at most
  * @flags: GUEST_MEMFD_FLAG_*, as the file was created with
+ * @policy: on which nodes which pages are to be allocated; has a lock of its own
  *
  * @nr_active and @pending change as the views do, but a move reads them under
  * neither lock.
@@ -67,6 +69,9 @@ struct gmem_inode {
 	unsigned int nr_active;
 	struct kvm *pending;
 	u64 flags;
+#ifdef CONFIG_KVM_GMEM_NUMA
+	struct shared_policy policy;
+#endif
 };
 
 static inline struct gmem_inode *GMEM_I(struct inode *inode)
@@ -181,6 +186,24 @@ void kvm_gmem_zap_moved(struct work_struct *work);
 
 /* mmap.c */
 int kvm_gmem_mmap(struct file *file, struct vm_area_struct *vma);
+
+/* policy.c */
+int kvm_gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy);
+struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
+				      unsigned long addr, pgoff_t *ilx);
+struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index);
+#ifdef CONFIG_KVM_GMEM_NUMA
+void kvm_gmem_init_policy(struct inode *inode);
+void kvm_gmem_free_policy(struct inode *inode);
+#else
+static inline void kvm_gmem_init_policy(struct inode *inode)
+{
+}
+
+static inline void kvm_gmem_free_policy(struct inode *inode)
+{
+}
+#endif
 
 /* pfn.c */
 void kvm_gmem_fill_folio(struct folio *folio);

@@ -49,6 +49,7 @@ static struct inode *kvm_gmem_super_alloc_inode(struct super_block *sb)
 	gi->nr_active = 0;
 	gi->pending = NULL;
 	gi->flags = 0;
+	kvm_gmem_init_policy(&gi->vfs_inode);
 	return &gi->vfs_inode;
 }
 
@@ -62,6 +63,7 @@ static void kvm_gmem_super_evict_inode(struct inode *inode)
 {
 	kvm_gmem_reclaim_pages(inode, 0, i_size_read(inode) >> PAGE_SHIFT);
 	truncate_inode_pages_final(inode->i_mapping);
+	kvm_gmem_free_policy(inode);
 	clear_inode(inode);
 }
 

@@ -23,7 +23,6 @@
  */
 
 #include <linux/mm.h>
-#include <linux/mempolicy.h>
 
 #include "gmem.h"
 
@@ -42,7 +41,7 @@ static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 	if (!kvm_gmem_may_map(view))
 		return VM_FAULT_SIGBUS;
 
-	folio = filemap_grab_folio(inode->i_mapping, vmf->pgoff);
+	folio = kvm_gmem_grab_folio(inode, vmf->pgoff);
 	if (IS_ERR(folio))
 		return vmf_error(PTR_ERR(folio));
 
@@ -57,22 +56,11 @@ static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 	return VM_FAULT_LOCKED;
 }
 
-#ifdef CONFIG_NUMA
-/*
- * A policy of the mapping would have no effect on the guest's first touch of a
- * page, and one of the inode needs functions that mm keeps to itself.
- */
-static int kvm_gmem_set_policy(struct vm_area_struct *vma,
-			       struct mempolicy *policy)
-{
-	return -EOPNOTSUPP;
-}
-#endif
-
 static const struct vm_operations_struct kvm_gmem_vm_ops = {
 	.fault		= kvm_gmem_fault,
 #ifdef CONFIG_NUMA
 	.set_policy	= kvm_gmem_set_policy,
+	.get_policy	= kvm_gmem_get_policy,
 #endif
 };
 

@@ -101,8 +101,8 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	if (!kvm_gmem_may_map(file->private_data))
 		return -EFAULT;
 
-	folio = filemap_grab_folio(file->f_mapping, gfn - slot->base_gfn +
-						    slot->gmem.pgoff);
+	folio = kvm_gmem_grab_folio(file_inode(file), gfn - slot->base_gfn +
+						      slot->gmem.pgoff);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
@@ -123,15 +123,15 @@ EXPORT_SYMBOL_GPL(kvm_gmem_get_pfn);
 /* Have a page at @index, that may be neither filled nor prepared. */
 static int kvm_gmem_allocate_page(struct gmem_file *view, pgoff_t index)
 {
-	struct address_space *mapping = view->file->f_mapping;
+	struct inode *inode = file_inode(view->file);
 	struct folio *folio;
 
-	guard(gmem_invalidate_shared)(mapping);
+	guard(gmem_invalidate_shared)(inode->i_mapping);
 
 	if (!kvm_gmem_may_change(view))
 		return -EPERM;
 
-	folio = filemap_grab_folio(mapping, index);
+	folio = kvm_gmem_grab_folio(inode, index);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 

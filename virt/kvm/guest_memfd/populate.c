@@ -24,7 +24,7 @@ static struct folio *kvm_gmem_get_empty_folio(struct address_space *mapping,
 	struct folio *folio;
 	int r = 0;
 
-	folio = filemap_grab_folio(mapping, index);
+	folio = kvm_gmem_grab_folio(mapping->host, index);
 	if (IS_ERR(folio))
 		return folio;
 

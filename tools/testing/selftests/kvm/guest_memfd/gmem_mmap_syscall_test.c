@@ -3,7 +3,6 @@
  * What system calls do with a host mapping: those that change it, and those that
  * use its pages by get_user_pages() and keep them for a while.
  */
-#include <linux/mempolicy.h>
 #include <sys/uio.h>
 
 #include "gmem_mmap_plain.h"
@@ -250,26 +249,6 @@ TEST_F(plain, populated_from_the_start)
 	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
 	gmem_host_expect(mem, TEST_SIZE, 0x51);
 	munmap(mem, TEST_SIZE);
-}
-
-TEST_F(plain, no_memory_policy)
-{
-	struct gmem_vm *g = &self->g;
-	unsigned long mask = 1;
-	int policy = -1;
-
-	if (access("/sys/devices/system/node/node0", F_OK))
-		SKIP(return, "no NUMA");
-
-	EXPECT_ERRNO(EOPNOTSUPP, syscall(__NR_mbind, g->shared, TEST_SIZE,
-					 MPOL_BIND, &mask, 2, 0));
-	EXPECT_ERRNO(EOPNOTSUPP, syscall(__NR_mbind, g->shared, TEST_SIZE,
-					 MPOL_INTERLEAVE, &mask, 2, 0));
-	EXPECT_EQ(0, syscall(__NR_get_mempolicy, &policy, NULL, 0, g->shared,
-			     MPOL_F_ADDR));
-	EXPECT_EQ(MPOL_DEFAULT, policy);
-	gmem_guest_fill(g, 0, TEST_SIZE, 0x51);
-	gmem_host_expect(g->shared, TEST_SIZE, 0x51);
 }
 
 /* The page may be mapped by a guest: it stays where it is. */

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * NUMA memory policies.
+ */
+
+/**
+ * DOC: Memory policies
+ *
+ * mbind() on a mapping says on which nodes the memory behind it is to be.  As
+ * with tmpfs, the policy is the memory's and not the mapping's: it is kept in the
+ * inode, for that part of the file, and whoever needs a page first goes by it, be
+ * it the guest, the host, or fallocate().  Where there is none the page comes
+ * from where the task may allocate.  Pages that are there already stay where they
+ * are.
+ *
+ * mm keeps to itself what that takes, so it is there only in a kernel that was
+ * built for it (CONFIG_KVM_GMEM_NUMA), and in modules for other kernels is not.
+ */
+
+#include <linux/mempolicy.h>
+
+#include "gmem.h"
+
+#ifdef CONFIG_KVM_GMEM_NUMA
+void kvm_gmem_init_policy(struct inode *inode)
+{
+	mpol_shared_policy_init(&GMEM_I(inode)->policy, NULL);
+}
+
+void kvm_gmem_free_policy(struct inode *inode)
+{
+	mpol_free_shared_policy(&GMEM_I(inode)->policy);
+}
+
+/*
+ * -EPERM: not through this view.  Otherwise as mbind(): -ENOMEM.  @policy is NULL
+ * to go back to none.
+ */
+int kvm_gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
+{
+	struct gmem_file *view = vma->vm_file->private_data;
+	struct inode *inode = file_inode(view->file);
+
+	guard(gmem_invalidate_shared)(inode->i_mapping);
+
+	if (!kvm_gmem_may_change(view))
+		return -EPERM;
+
+	return mpol_set_shared_policy(&GMEM_I(inode)->policy, vma, policy);
+}
+
+/* Policies that go round the nodes begin at a different one for each file. */
+struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
+				      unsigned long addr, pgoff_t *ilx)
+{
+	struct inode *inode = file_inode(vma->vm_file);
+
+	*ilx = inode->i_ino;
+	return mpol_shared_policy_lookup(&GMEM_I(inode)->policy,
+					 linear_page_index(vma, addr));
+}
+
+static struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
+					  struct mempolicy *policy)
+{
+	struct address_space *mapping = inode->i_mapping;
+	gfp_t gfp = mapping_gfp_mask(mapping);
+	struct folio *folio;
+	int r;
+
+	folio = folio_alloc_mpol(gfp, 0, policy, inode->i_ino + index,
+				 numa_node_id());
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
+
+	r = filemap_add_folio(mapping, folio, index, gfp);
+	if (!r)
+		return folio;
+
+	folio_put(folio);
+	return ERR_PTR(r);
+}
+
+/*
+ * The page at @index, locked and with a reference, allocated if it is not there.
+ * -ENOMEM.
+ */
+struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index)
+{
+	struct address_space *mapping = inode->i_mapping;
+	struct mempolicy *policy;
+	struct folio *folio;
+
+	policy = mpol_shared_policy_lookup(&GMEM_I(inode)->policy, index);
+	if (!policy)
+		return filemap_grab_folio(mapping, index);
+
+	/* Until nobody else comes first */
+	do {
+		folio = filemap_lock_folio(mapping, index);
+		if (IS_ERR(folio))
+			folio = kvm_gmem_alloc_folio(inode, index, policy);
+	} while (folio == ERR_PTR(-EEXIST));
+
+	mpol_cond_put(policy);
+	return folio;
+}
+#else
+/*
+ * A policy of the mapping alone would have no effect on what the guest touches
+ * first.
+ */
+int kvm_gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
+{
+	return -EOPNOTSUPP;
+}
+
+struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
+				      unsigned long addr, pgoff_t *ilx)
+{
+	return NULL;
+}
+
+struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index)
+{
+	return filemap_grab_folio(inode->i_mapping, index);
+}
+#endif /* CONFIG_KVM_GMEM_NUMA */
