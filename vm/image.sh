@@ -92,7 +92,7 @@ build_base_image() {
 	add_module "$root" kvm "$root/modules/common.list" ||
 		die "$ERROR" "no kvm.ko in $MODULES: run make modules"
 	# Built into some kernels, so a missing one is no error.
-	for name in msr hwpoison-inject; do
+	for name in msr hwpoison-inject brd; do
 		add_module "$root" "$name" "$root/modules/common.list" || true
 	done
 	add_module "$root" kvm-amd "$root/modules/svm.list" ||

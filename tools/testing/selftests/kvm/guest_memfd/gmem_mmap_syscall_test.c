@@ -173,33 +173,66 @@ TEST_F(plain, advice_to_remove)
 	gmem_guest_expect(g, HALF, HALF, 0x51);
 }
 
+/* A mapping that could have huge pages: mm looks at address and offset first. */
+static void *map_aligned(int fd, size_t size, int prot)
+{
+	void *area = gmem_mmap(size + SZ_2M);
+	void *mem = (void *)align_up((uintptr_t)area, SZ_2M);
+
+	munmap(area, size + SZ_2M);
+	TEST_ASSERT(mmap(mem, size, prot, MAP_SHARED | MAP_FIXED, fd, 0) == mem,
+		    "mmap() of a guest_memfd failed");
+	return mem;
+}
+
+/* Would mm like to make huge pages of the mapping at @mem? */
+static bool may_be_huge(void *mem)
+{
+	bool found = false;
+	char line[256];
+	int eligible;
+	FILE *f;
+
+	f = fopen("/proc/self/smaps", "r");
+	TEST_ASSERT(f, "cannot open smaps");
+	while (fgets(line, sizeof(line), f)) {
+		if (strtoul(line, NULL, 16) == (uintptr_t)mem)
+			found = true;
+		if (found && sscanf(line, "THPeligible: %d", &eligible) == 1)
+			break;
+	}
+	TEST_ASSERT(!feof(f), "no mapping at %p in smaps", mem);
+	fclose(f);
+	return eligible;
+}
+
+/*
+ * What mm collapses, where it is built for it, are clean pages of files that
+ * nobody can write to.
+ */
 TEST_F(plain, no_huge_pages)
 {
+	const int prots[] = { PROT_READ, PROT_READ | PROT_WRITE };
 	const size_t size = 2 * SZ_2M;
 	struct gmem_vm *g = &self->g;
 	int fd = vm_create_guest_memfd(g->vm, size, GMEM_BOTH);
-	void *mem, *aligned;
+	void *mem;
+	int i;
 
 	if (access("/sys/kernel/mm/transparent_hugepage", F_OK))
 		SKIP(return, "no transparent huge pages");
 
-	mem = gmem_map(fd, size);
-	aligned = (void *)(((uintptr_t)mem + SZ_2M - 1) & ~(SZ_2M - 1ul));
-	ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
-	gmem_host_fill(mem, size, 0x51);
-	EXPECT_ERRNO(EINVAL, madvise(aligned, SZ_2M, MADV_COLLAPSE));
-	EXPECT_EQ(0, gmem_read_long("/proc/self/smaps_rollup",
-				    "FilePmdMapped:"));
-	gmem_host_expect(mem, size, 0x51);
-	munmap(mem, size);
-
-	/* Read-only files are what mm would collapse. */
-	mem = gmem_map_prot(fd, size, PROT_READ);
-	ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
-	gmem_host_expect(mem, size, 0x51);
-	EXPECT_NE(0, madvise(mem, size, MADV_COLLAPSE));
-	gmem_host_expect(mem, size, 0x51);
-	munmap(mem, size);
+	for (i = 0; i < ARRAY_SIZE(prots); i++) {
+		mem = map_aligned(fd, size, prots[i]);
+		ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
+		EXPECT_FALSE(may_be_huge(mem));
+		gmem_host_expect(mem, size, 0);
+		EXPECT_ERRNO(EINVAL, madvise(mem, size, MADV_COLLAPSE));
+		EXPECT_EQ(0, gmem_read_long("/proc/self/smaps_rollup",
+					    "FilePmdMapped:"));
+		gmem_host_expect(mem, size, 0);
+		munmap(mem, size);
+	}
 	close(fd);
 }
 
@@ -321,18 +354,33 @@ TEST_F(plain, system_calls_read_and_write_it)
 	ASSERT_EQ(size, pread(fd, g->shared + HALF, size, 0));
 	gmem_guest_expect(g, HALF, size, 0x51);
 	close(fd);
-
-	/* tmpfs does what it can of this, other filesystems use the pages. */
-	fd = open("/tmp/gmem_mmap_test", O_RDWR | O_DIRECT);
-	if (fd >= 0) {
-		gmem_guest_fill(g, 0, size, 0x52);
-		EXPECT_EQ(size, pwrite(fd, g->shared, size, 0));
-		gmem_punch(g->fd, 0, TEST_SIZE);
-		EXPECT_EQ(size, pread(fd, g->shared + HALF, size, 0));
-		gmem_guest_expect(g, HALF, size, 0x52);
-		close(fd);
-	}
 	unlink("/tmp/gmem_mmap_test");
+}
+
+/* From and to a disk, past its page cache */
+TEST_F(plain, direct_io)
+{
+	struct gmem_vm *g = &self->g;
+	int disk = open("/dev/ram0", O_RDWR | O_DIRECT);
+
+	if (disk < 0)
+		SKIP(return, "no RAM disk");
+
+	/* Pages that the guest has written, then some that nobody has touched */
+	gmem_guest_fill(g, 0, HALF, 0x51);
+	ASSERT_EQ(HALF, pwrite(disk, g->shared, HALF, 0));
+	ASSERT_EQ(HALF, pwrite(disk, g->shared + HALF, HALF, HALF));
+	gmem_punch(g->fd, 0, TEST_SIZE);
+	ASSERT_EQ(HALF, pread(disk, g->shared + HALF, HALF, 0));
+	gmem_guest_expect(g, HALF, HALF, 0x51);
+	gmem_guest_expect(g, 0, HALF, 0);
+	ASSERT_EQ(HALF, pread(disk, g->shared + HALF, HALF, HALF));
+	gmem_guest_expect(g, HALF, HALF, 0);
+
+	/* Not where there is nothing */
+	ASSERT_EQ(0, munmap(g->shared, HALF));
+	EXPECT_ERRNO(EFAULT, pread(disk, g->shared, HALF, 0));
+	close(disk);
 }
 
 #define NR_PINS 8
