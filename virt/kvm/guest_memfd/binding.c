@@ -76,6 +76,8 @@ int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 	view = kvm_gmem_file_view(file);
 	if (view)
 		r = kvm_gmem_check_binding(kvm, view, slot->npages, offset);
+	if (!r && kvm_gmem_test_should_fail(GMEM_FAIL_BIND))
+		r = -ENOMEM;
 	if (r) {
 		fput(file);
 		return r;

@@ -191,7 +191,7 @@ int kvm_gmem_mmap(struct file *file, struct vm_area_struct *vma);
 int kvm_gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy);
 struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 				      unsigned long addr, pgoff_t *ilx);
-struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index);
+struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index);
 #ifdef CONFIG_KVM_GMEM_NUMA
 void kvm_gmem_init_policy(struct inode *inode);
 void kvm_gmem_free_policy(struct inode *inode);
@@ -206,6 +206,7 @@ static inline void kvm_gmem_free_policy(struct inode *inode)
 #endif
 
 /* pfn.c */
+struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index);
 void kvm_gmem_fill_folio(struct folio *folio);
 long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end);
 
@@ -226,7 +227,19 @@ int kvm_gmem_punch_hole(struct gmem_file *view, pgoff_t start, pgoff_t end);
 int kvm_gmem_error_folio(struct address_space *mapping, struct folio *folio);
 
 /* test.c */
+
+/* What can be made to fail */
+enum gmem_fail_point {
+	GMEM_FAIL_BIND,		/* storing a memslot's binding */
+	GMEM_FAIL_GRAB,		/* getting a page, also one that is there */
+	GMEM_FAIL_PREPARE,	/* what the model does in place of hardware ... */
+	GMEM_FAIL_RECLAIM,
+	GMEM_FAIL_MOVE,
+	GMEM_NR_FAIL_POINTS,
+};
+
 #ifdef CONFIG_KVM_GMEM_TEST
+bool kvm_gmem_test_should_fail(enum gmem_fail_point point);
 int kvm_gmem_test_init(struct dentry *dir);
 void kvm_gmem_test_exit(void);
 void kvm_gmem_test_init_vm(struct kvm *kvm);
@@ -234,6 +247,11 @@ void kvm_gmem_test_destroy_vm(struct kvm *kvm);
 void kvm_gmem_test_zap(struct gmem_file *view, pgoff_t start, pgoff_t end);
 void kvm_gmem_test_unbind(struct gmem_file *view, pgoff_t start, pgoff_t last);
 #else
+static inline bool kvm_gmem_test_should_fail(enum gmem_fail_point point)
+{
+	return false;
+}
+
 static inline int kvm_gmem_test_init(struct dentry *dir)
 {
 	return 0;

@@ -24,6 +24,18 @@
 
 #include "gmem.h"
 
+/*
+ * The page at @index, locked and with a reference, allocated if it is not there.
+ * -ENOMEM.
+ */
+struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index)
+{
+	if (kvm_gmem_test_should_fail(GMEM_FAIL_GRAB))
+		return ERR_PTR(-ENOMEM);
+
+	return kvm_gmem_grab_by_policy(inode, index);
+}
+
 /* If @folio, which is locked, holds nothing yet then let it hold zeroes. */
 void kvm_gmem_fill_folio(struct folio *folio)
 {

@@ -81,11 +81,8 @@ static struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
 	return ERR_PTR(r);
 }
 
-/*
- * The page at @index, locked and with a reference, allocated if it is not there.
- * -ENOMEM.
- */
-struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index)
+/* As kvm_gmem_grab_folio(). */
+struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index)
 {
 	struct address_space *mapping = inode->i_mapping;
 	struct mempolicy *policy;
@@ -121,7 +118,7 @@ struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 	return NULL;
 }
 
-struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index)
+struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index)
 {
 	return filemap_grab_folio(inode->i_mapping, index);
 }

@@ -344,7 +344,7 @@ static void gmem_test_set_reclaimed(struct gmem_test_page *page)
 /* False: the page is lost. */
 static bool gmem_test_reclaim_page(kvm_pfn_t pfn)
 {
-	bool fail = gmem_test_fail_reclaim();
+	bool fail = kvm_gmem_test_should_fail(GMEM_FAIL_RECLAIM);
 	struct gmem_test_page *page;
 
 	guard(spinlock_irqsave)(&gmem_test_lock);
@@ -481,7 +481,7 @@ int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
 	struct gmem_test_page *page;
 	struct inode *inode;
 
-	if (gmem_test_fail_prepare())
+	if (kvm_gmem_test_should_fail(GMEM_FAIL_PREPARE))
 		return -EIO;
 
 	owner = gmem_test_vm_owner(kvm);
@@ -579,7 +579,7 @@ int kvm_gmem_test_move(struct kvm *dst, struct kvm *src)
 	if (dst->gmem.test.tied != src->gmem.test.tied)
 		return -EINVAL;
 
-	if (gmem_test_fail_move())
+	if (kvm_gmem_test_should_fail(GMEM_FAIL_MOVE))
 		return -EIO;
 
 	owner = gmem_test_vm_owner(src);

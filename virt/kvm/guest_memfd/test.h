@@ -84,9 +84,6 @@ void gmem_test_restore(void);
 void gmem_test_debugfs_init(struct dentry *dir);
 void gmem_test_debugfs_exit(void);
 void gmem_test_record(kvm_pfn_t pfn);
-bool gmem_test_fail_prepare(void);
-bool gmem_test_fail_reclaim(void);
-bool gmem_test_fail_move(void);
 bool gmem_test_tied(void);
 
 #endif /* __KVM_GMEM_TEST_H */

@@ -32,7 +32,7 @@
  *   those that were recorded, and looks for the number in these.
  * restore
  *   To write frees what was leaked.
- * fail_prepare, fail_reclaim, fail_move
+ * fail_bind, fail_grab, fail_prepare, fail_reclaim, fail_move
  *   Fault attributes: see Documentation/fault-injection/.
  */
 
@@ -85,45 +85,39 @@ bool kvm_gmem_test_must_clear(void)
 /* Fault points */
 
 #ifdef CONFIG_FAULT_INJECTION
-static DECLARE_FAULT_ATTR(gmem_test_prepare_attr);
-static DECLARE_FAULT_ATTR(gmem_test_reclaim_attr);
-static DECLARE_FAULT_ATTR(gmem_test_move_attr);
+static struct fault_attr gmem_test_faults[GMEM_NR_FAIL_POINTS] = {
+	[0 ... GMEM_NR_FAIL_POINTS - 1] = FAULT_ATTR_INITIALIZER,
+};
 
-bool gmem_test_fail_prepare(void)
-{
-	return should_fail(&gmem_test_prepare_attr, 1);
-}
+static const char * const gmem_test_fault_names[] = {
+	[GMEM_FAIL_BIND]	= "fail_bind",
+	[GMEM_FAIL_GRAB]	= "fail_grab",
+	[GMEM_FAIL_PREPARE]	= "fail_prepare",
+	[GMEM_FAIL_RECLAIM]	= "fail_reclaim",
+	[GMEM_FAIL_MOVE]	= "fail_move",
+};
 
-/* Not by fail-nth: what fails costs a page. */
-bool gmem_test_fail_reclaim(void)
+bool kvm_gmem_test_should_fail(enum gmem_fail_point point)
 {
-	return gmem_test_reclaim_attr.probability &&
-	       should_fail(&gmem_test_reclaim_attr, 1);
-}
+	struct fault_attr *attr = &gmem_test_faults[point];
 
-bool gmem_test_fail_move(void)
-{
-	return should_fail(&gmem_test_move_attr, 1);
+	/* Not by fail-nth: what fails costs a page. */
+	if (point == GMEM_FAIL_RECLAIM && !attr->probability)
+		return false;
+
+	return should_fail(attr, 1);
 }
 
 static void gmem_test_init_faults(struct dentry *dir)
 {
-	fault_create_debugfs_attr("fail_prepare", dir, &gmem_test_prepare_attr);
-	fault_create_debugfs_attr("fail_reclaim", dir, &gmem_test_reclaim_attr);
-	fault_create_debugfs_attr("fail_move", dir, &gmem_test_move_attr);
+	int i;
+
+	for (i = 0; i < GMEM_NR_FAIL_POINTS; i++)
+		fault_create_debugfs_attr(gmem_test_fault_names[i], dir,
+					  &gmem_test_faults[i]);
 }
 #else
-bool gmem_test_fail_prepare(void)
-{
-	return false;
-}
-
-bool gmem_test_fail_reclaim(void)
-{
-	return false;
-}
-
-bool gmem_test_fail_move(void)
+bool kvm_gmem_test_should_fail(enum gmem_fail_point point)
 {
 	return false;
 }

@@ -210,7 +210,7 @@ static inline struct gmem_owner gmem_find_owner(bool gone)
 }
 
 /*
- * Fault points: "prepare", "reclaim" and "move"
+ * Fault points: "bind", "grab", "prepare", "reclaim" and "move"
  */
 
 static inline bool gmem_has_fault_points(void)
@@ -360,7 +360,9 @@ static inline int gmem_vm_free_keep_fd(struct gmem_vm *g)
 
 static inline void gmem_model_set_defaults(void)
 {
-	const char * const points[] = { "prepare", "reclaim", "move" };
+	const char * const points[] = {
+		"bind", "grab", "prepare", "reclaim", "move",
+	};
 	int i;
 
 	gmem_model_write("tied", "N");
