@@ -13,22 +13,10 @@
 #define HUGE_GPA  BIT_ULL(36)
 #define HUGE_SIZE (64ull * SZ_1G)
 
-static int __set_attributes(struct kvm_vm *vm, uint64_t gpa, uint64_t size,
-			    uint64_t attributes, uint64_t flags)
-{
-	struct kvm_memory_attributes attr = {
-		.address = gpa,
-		.size = size,
-		.attributes = attributes,
-		.flags = flags,
-	};
-
-	return __vm_ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &attr) ? errno : 0;
-}
-
 static int __set_private(struct kvm_vm *vm, uint64_t gpa, uint64_t size)
 {
-	return __set_attributes(vm, gpa, size, KVM_MEMORY_ATTRIBUTE_PRIVATE, 0);
+	return __gmem_set_attributes(vm, gpa, size,
+				     KVM_MEMORY_ATTRIBUTE_PRIVATE, 0);
 }
 
 /*
@@ -189,16 +177,17 @@ TEST_F(model, refused_request_changes_nothing)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		EXPECT_EQ(EINVAL, __set_attributes(vm, bad[i].gpa, bad[i].size,
-						   bad[i].attributes,
-						   bad[i].flags))
+		EXPECT_EQ(EINVAL, __gmem_set_attributes(vm, bad[i].gpa,
+							bad[i].size,
+							bad[i].attributes,
+							bad[i].flags))
 			TH_LOG("request %d of the list", i);
 	}
 	for (i = 0; i < 64; i++) {
 		if (BIT_ULL(i) == KVM_MEMORY_ATTRIBUTE_PRIVATE)
 			continue;
-		EXPECT_EQ(EINVAL, __set_attributes(vm, GMEM_GPA, TEST_SIZE,
-						   BIT_ULL(i), 0))
+		EXPECT_EQ(EINVAL, __gmem_set_attributes(vm, GMEM_GPA, TEST_SIZE,
+							BIT_ULL(i), 0))
 			TH_LOG("attribute bit %d", i);
 	}
 	EXPECT_ERRNO(EFAULT, __vm_ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES,
@@ -243,7 +232,7 @@ static void set_huge_range_in_child(int ready)
 	close(ready);
 	for (;;) {
 		__set_private(vm, HUGE_GPA, HUGE_SIZE);
-		__set_attributes(vm, HUGE_GPA, HUGE_SIZE, 0, 0);
+		__gmem_set_attributes(vm, HUGE_GPA, HUGE_SIZE, 0, 0);
 	}
 }
 
@@ -286,13 +275,15 @@ TEST_F_TIMEOUT(scale, time_does_not_grow_with_the_range, 300)
 	uint64_t start = gmem_now_ms();
 
 	ASSERT_EQ(0, __set_private(self->vm, HUGE_GPA, HUGE_SIZE));
-	ASSERT_EQ(0, __set_attributes(self->vm, HUGE_GPA, HUGE_SIZE, 0, 0));
+	ASSERT_EQ(0, __gmem_set_attributes(self->vm, HUGE_GPA, HUGE_SIZE, 0,
+					   0));
 	/* A store of single pages must fail here, not go on for hours below. */
 	ASSERT_GT(1000, gmem_now_ms() - start);
 
 	start = gmem_now_ms();
 	ASSERT_EQ(0, __set_private(self->vm, 0, -PAGE_SIZE));
-	ASSERT_EQ(0, __set_attributes(self->vm, SZ_2G, BIT_ULL(50), 0, 0));
+	ASSERT_EQ(0, __gmem_set_attributes(self->vm, SZ_2G, BIT_ULL(50), 0,
+					   0));
 	EXPECT_GT(1000, gmem_now_ms() - start);
 }
 

@@ -518,18 +518,6 @@ TEST_F_TIMEOUT(race, vcpus_are_created_in_the_destination, 60)
 #define PRIVATE_WORD 0x9999ull
 #define SHARED_WORD  0x5555ull
 
-static int __set_attributes(struct kvm_vm *vm, uint64_t gpa, uint64_t size,
-			    uint64_t attributes)
-{
-	struct kvm_memory_attributes attr = {
-		.address = gpa,
-		.size = size,
-		.attributes = attributes,
-	};
-
-	return __vm_ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &attr) ? errno : 0;
-}
-
 /* All pages are private at first, then each in turn is flipped. */
 static bool is_private_after(long flips, int page)
 {
@@ -545,14 +533,16 @@ struct flipper {
 static void run_flips(void *arg)
 {
 	struct flipper *f = arg;
+	uint64_t attrs;
 	int page;
 
 	for (f->done = 0; ; f->done++) {
 		page = f->done % NR_PAGES;
-		f->err = __set_attributes(f->vm, GMEM_GPA + page * PAGE_SIZE,
-					  PAGE_SIZE,
-					  is_private_after(f->done + 1, page) ?
-					  KVM_MEMORY_ATTRIBUTE_PRIVATE : 0);
+		attrs = is_private_after(f->done + 1, page) ?
+			KVM_MEMORY_ATTRIBUTE_PRIVATE : 0;
+		f->err = __gmem_set_attributes(f->vm,
+					       GMEM_GPA + page * PAGE_SIZE,
+					       PAGE_SIZE, attrs, 0);
 		if (f->err)
 			break;
 	}

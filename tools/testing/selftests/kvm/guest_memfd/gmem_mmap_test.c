@@ -634,19 +634,6 @@ TEST_F(plain, memory_outlives_the_mapping)
 
 #define BAD (5 * PAGE_SIZE)
 
-static unsigned long mapped_pfn(void *addr)
-{
-	uint64_t entry;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-
-	TEST_ASSERT(fd >= 0, "cannot open /proc/self/pagemap");
-	TEST_ASSERT(pread(fd, &entry, 8, (uintptr_t)addr / PAGE_SIZE * 8) == 8,
-		    "cannot read /proc/self/pagemap");
-	close(fd);
-	TEST_ASSERT(entry >> 63, "no page is mapped at %p", addr);
-	return entry & (BIT_ULL(55) - 1);
-}
-
 static void poison_mapped(struct gmem_vm *g)
 {
 	note_poisoned(mapped_pfn(g->shared + BAD));

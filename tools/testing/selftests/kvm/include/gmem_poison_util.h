@@ -63,6 +63,20 @@ static inline unsigned long allocate_pfn(int fd, off_t offset)
 	return found;
 }
 
+/* Tell which frame the host has mapped at @addr. */
+static inline unsigned long mapped_pfn(void *addr)
+{
+	uint64_t entry;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	TEST_ASSERT(fd >= 0, "cannot open /proc/self/pagemap");
+	TEST_ASSERT(pread(fd, &entry, 8, (uintptr_t)addr / PAGE_SIZE * 8) == 8,
+		    "cannot read /proc/self/pagemap");
+	close(fd);
+	TEST_ASSERT(entry >> 63, "no page is mapped at %p", addr);
+	return entry & (BIT_ULL(55) - 1);
+}
+
 static inline int write_number(const char *path, unsigned long nr)
 {
 	char text[32];

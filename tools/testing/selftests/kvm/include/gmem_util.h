@@ -338,6 +338,20 @@ struct gmem_vm {
 	int fd;			/* -1 once the test has closed it */
 };
 
+static inline int __gmem_set_attributes(struct kvm_vm *vm, uint64_t gpa,
+					uint64_t size, uint64_t attributes,
+					uint64_t flags)
+{
+	struct kvm_memory_attributes attr = {
+		.address = gpa,
+		.size = size,
+		.attributes = attributes,
+		.flags = flags,
+	};
+
+	return __vm_ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &attr) ? errno : 0;
+}
+
 /* Set, or with @size 0 delete, memory slot @slot. */
 static inline int __gmem_set_slot(struct kvm_vm *vm, uint32_t slot,
 				  uint32_t flags, uint64_t gpa, uint64_t size,
