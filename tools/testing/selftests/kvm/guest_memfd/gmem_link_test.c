@@ -6,7 +6,6 @@
  */
 #include <sys/resource.h>
 
-#include "gmem_fail_util.h"
 #include "gmem_link_util.h"
 
 #define TEST_SIZE SZ_1M
@@ -358,26 +357,6 @@ TEST_F(ioctl, no_descriptor_is_left)
 	link = gmem_link(self->dst, self->fd, 0);
 	EXPECT_EQ(few.rlim_cur, link);
 	close(link);
-}
-
-TEST_F_TIMEOUT(ioctl, each_allocation_may_fail, 120)
-{
-	struct gmem_sweep s;
-	int link, err;
-
-	if (!gmem_fail_init())
-		SKIP(return, "needs a kernel with fault injection");
-
-	gmem_sweep_begin(&s);
-	while (gmem_sweep_next(&s)) {
-		gmem_fail_nth(s.nth);
-		err = __gmem_link(self->dst, self->fd, 0, &link);
-		gmem_sweep_judge(&s, err, ENOMEM);
-		if (!err)
-			close(link);
-	}
-	/* A view, a directory entry and a file at least */
-	EXPECT_LE(3, s.by_memory);
 }
 
 TEST_F(ioctl, vm_of_another_process_cannot_have_it)

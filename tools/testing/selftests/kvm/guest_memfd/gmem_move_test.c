@@ -6,7 +6,6 @@
  */
 #include <sys/resource.h>
 
-#include "gmem_fail_util.h"
 #include "gmem_move_util.h"
 
 TEST_F(move, destination_has_memory_and_attributes)
@@ -237,26 +236,6 @@ TEST_F(move, needs_no_new_descriptor)
 	move(&self->p);
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
 	expect_model(&self->p.dst);
-}
-
-TEST_F(move, allocation_failures_change_nothing)
-{
-	struct pair *p = &self->p;
-	struct gmem_sweep s;
-	int err;
-
-	if (!gmem_fail_init())
-		SKIP(return, "the kernel has no fault injection");
-
-	gmem_sweep_begin(&s);
-	do {
-		gmem_sweep_next(&s);
-		gmem_fail_nth(s.nth);
-		err = __move(p);
-		/* EIO: the ownership model's fault point. */
-		gmem_sweep_judge(&s, err, EIO);
-		expect_model(err ? &p->src : &p->dst);
-	} while (err);
 }
 
 /* Also when the VM is dead, if this was called before. */
