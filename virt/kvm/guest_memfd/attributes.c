@@ -104,7 +104,14 @@ static struct maple_tree *kvm_mem_attributes_get_tree(struct kvm *kvm)
 	if (!tree)
 		return NULL;
 
-	mt_init_flags(tree, MT_FLAGS_USE_RCU | MT_FLAGS_LOCK_EXTERN);
+	/*
+	 * Nobody looks for gaps.  But without them an inner node has the number
+	 * of its children where it may have the 16th of them, and 6.12 confuses
+	 * the two when RCU is to free what a store has replaced: it frees what
+	 * is no node.  With gaps either has a place of its own.
+	 */
+	mt_init_flags(tree, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU |
+			    MT_FLAGS_LOCK_EXTERN);
 	mt_set_external_lock(tree, &kvm->slots_lock);
 	rcu_assign_pointer(kvm->mem_attributes, tree);
 	return tree;

@@ -128,6 +128,26 @@ TEST_F(model, alternating_pages)
 	model_check(&self->m);
 }
 
+/* A request may replace many ranges, and begin and end in the midst of some. */
+TEST_F(model, many_ranges_become_one)
+{
+	static const struct {
+		int start, end;
+	} requests[] = {
+		{ 0, NR_PAGES }, { 1, NR_PAGES - 1 }, { 2, NR_PAGES - 2 },
+		{ 128, NR_PAGES }, { 0, 300 },
+	};
+	int i, j;
+
+	for (i = 0; i < 2 * ARRAY_SIZE(requests); i++) {
+		for (j = 0; j < NR_PAGES; j++)
+			model_set(&self->m, j, 1, j % 2);
+		model_set(&self->m, requests[i / 2].start,
+			  requests[i / 2].end - requests[i / 2].start, i % 2);
+		model_check(&self->m);
+	}
+}
+
 TEST_F_TIMEOUT(model, random_ranges, 120)
 {
 	struct guest_random_state rng = new_guest_random_state(0x676d656d);
@@ -285,6 +305,38 @@ TEST_F_TIMEOUT(scale, time_does_not_grow_with_the_range, 300)
 	ASSERT_EQ(0, __gmem_set_attributes(self->vm, SZ_2G, BIT_ULL(50), 0,
 					   0));
 	EXPECT_GT(1000, gmem_now_ms() - start);
+}
+
+/*
+ * Ranges by the thousand, however they came about, make way for one, and what
+ * they were kept in is freed.
+ */
+TEST_F_TIMEOUT(scale, many_ranges_become_one, 300)
+{
+	static const int numbers[] = { 300, 1000, 3000, 10000, 30000 };
+	/* Ascending; descending; as good as random */
+	static const long strides[] = { 1, -1, 7919 };
+	uint64_t page;
+	int i, j, k, nr;
+
+	for (i = 0; i < ARRAY_SIZE(numbers) * ARRAY_SIZE(strides); i++) {
+		nr = numbers[i / ARRAY_SIZE(strides)];
+		k = i % ARRAY_SIZE(strides);
+		for (j = 0; j < nr; j++) {
+			page = (nr + (j + 1) * strides[k]) % nr;
+			ASSERT_EQ(0, __set_private(self->vm, 2 * page * PAGE_SIZE,
+						   PAGE_SIZE));
+		}
+		TH_LOG("%d ranges", nr);
+		ASSERT_EQ(0, __gmem_set_attributes(self->vm, 0,
+						   2 * nr * PAGE_SIZE,
+						   i % 2 ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
+						   0));
+		ASSERT_EQ(0, __gmem_set_attributes(self->vm, 0,
+						   2 * nr * PAGE_SIZE, 0, 0));
+		/* It is freed a little later. */
+		usleep(100000);
+	}
 }
 
 int main(int argc, char *argv[])
