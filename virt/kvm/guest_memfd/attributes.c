@@ -23,6 +23,7 @@
 #include <linux/kvm_host.h>
 #include <linux/maple_tree.h>
 
+#include "gmem.h"
 #include "../kvm_mm.h"
 
 u64 kvm_supported_mem_attributes(struct kvm *kvm)
@@ -199,6 +200,7 @@ static bool kvm_mem_attributes_zap_start(struct kvm *kvm, gfn_t start,
 						     range.end);
 			flush |= kvm_arch_pre_set_memory_attributes(kvm,
 								    &range);
+			kvm_gmem_resched_zap(kvm, &flush);
 		}
 	}
 

@@ -143,6 +143,25 @@ static inline bool kvm_gmem_may_change(struct gmem_file *view)
 }
 
 /*
+ * Between two memslots of a zap: let others have the mmu_lock, or the CPU, if
+ * they wait for it.  They must not find a TLB that has what SPTEs have no more.
+ *
+ * What is to be zapped yet may be mapped meanwhile, and is zapped then.
+ */
+static inline void kvm_gmem_resched_zap(struct kvm *kvm, bool *flush)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	if (!need_resched() && !rwlock_needbreak(&kvm->mmu_lock))
+		return;
+
+	if (*flush)
+		kvm_flush_remote_tlbs(kvm);
+	*flush = false;
+	cond_resched_rwlock_write(&kvm->mmu_lock);
+}
+
+/*
  * Whether @folio was prepared, and hence is to be reclaimed.  The flag is for
  * whatever a filesystem likes.
  */

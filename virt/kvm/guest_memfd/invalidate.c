@@ -90,6 +90,7 @@ void kvm_gmem_invalidate_start(struct gmem_file *view, pgoff_t start,
 
 		slot = container_of(node, struct kvm_memory_slot, gmem.node);
 		flush |= kvm_gmem_zap_slot(kvm, slot, start, end);
+		kvm_gmem_resched_zap(kvm, &flush);
 	}
 
 	if (flush)
