@@ -175,6 +175,44 @@ TEST_F(account, limit_is_kept)
 	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
+/*
+ * A VMM that is killed for its memory gives it back, unless somebody else has the
+ * descriptor: then its cgroup goes on paying.  Others are not harmed.
+ */
+TEST_F(account, survivor_of_the_oom_killer_keeps_the_charge)
+{
+	struct gmem_vm g, other;
+	int sock[2], fd, status;
+	pid_t pid;
+
+	gmem_vm_create(&other, TEST_SIZE);
+	gmem_guest_fill(&other, 0, TEST_SIZE, 0x1111);
+	gmem_write_file(CGROUP "/memory.max", "32M");
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
+	pid = gmem_fork();
+	if (!pid) {
+		gmem_vm_create(&g, SZ_64M);
+		gmem_send_fd(sock[1], g.fd);
+		enter_cgroup();
+		__gmem_guest_fill(&g, 0, SZ_64M, 1);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	EXPECT_LT(0, gmem_read_long(CGROUP "/memory.events", "oom_kill "));
+	gmem_guest_expect(&other, 0, TEST_SIZE, 0x1111);
+
+	fd = gmem_receive_fd(sock[0]);
+	EXPECT_LT(SZ_32M - 2 * SLACK, charged("file "));
+	gmem_punch(fd, 0, SZ_64M);
+	expect_near(charged("file "), 0);
+	close(fd);
+	close(sock[0]);
+	close(sock[1]);
+	gmem_guest_expect(&other, 0, TEST_SIZE, 0x1111);
+	gmem_vm_free(&other);
+}
+
 #define NR_SLOTS 2000
 
 /*
