@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Nobody waits long for an operation on memory, however much there is of it: a
+ * thread that is to run gets the CPU in the midst of one, and one that has no end
+ * in sight ends when it is killed.
+ *
+ * The machine may be emulated, on a host that has other things to do, and any
+ * one measurement be wrong by much.  So an operation has several tries, of which
+ * one that is good is enough: what is at fault each time is the operation.
+ */
+#include <sys/resource.h>
+
+#include "gmem_mmap_util.h"
+
+#define MEM_SIZE   SZ_128M
+#define NR_RANGES  100000
+#define NR_SLOTS   12000
+#define NR_FILES   3000
+#define NR_SHARERS 60
+
+/* An operation that does not let others run at all would be found out. */
+#define SLACK_US   20000
+#define MAX_SHARE  8		/* of the operation's time */
+#define AFTER_MS   100		/* until what it has left to others is done */
+#define TRIES	   5
+
+/*
+ * What the operations work on: a VM without a guest, its memory, and as many
+ * other VMs as share that.
+ */
+struct work {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	int fd;
+	void *shared;
+	int nr_files, nr_sharers;
+	int files[NR_FILES];
+	struct kvm_vm *sharers[NR_SHARERS];
+};
+
+static void make_vm(struct work *w)
+{
+	w->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	w->vcpu = __vm_vcpu_add(w->vm, 0);
+	w->fd = vm_create_guest_memfd(w->vm, MEM_SIZE, 0);
+	w->shared = gmem_mmap(MEM_SIZE);
+}
+
+static void close_file(struct work *w)
+{
+	TEST_ASSERT(!close(w->fd), "close() of a guest_memfd failed");
+	w->fd = -1;
+}
+
+static void end_vm(struct work *w)
+{
+	kvm_vm_free(w->vm);
+	w->vm = NULL;
+}
+
+static void clean_up(struct work *w)
+{
+	if (w->fd >= 0)
+		close_file(w);
+	while (w->nr_files)
+		close(w->files[--w->nr_files]);
+	while (w->nr_sharers)
+		kvm_vm_free(w->sharers[--w->nr_sharers]);
+	if (w->vm)
+		end_vm(w);
+	munmap(w->shared, MEM_SIZE);
+}
+
+static void set_slot(struct kvm_vm *vm, struct work *w, int fd)
+{
+	gmem_set_slot(vm, GMEM_SLOT, KVM_MEM_GUEST_MEMFD, GMEM_GPA, MEM_SIZE,
+		      w->shared, fd, 0);
+}
+
+static void make_bound(struct work *w)
+{
+	make_vm(w);
+	set_slot(w->vm, w, w->fd);
+	vm_mem_set_private(w->vm, GMEM_GPA, MEM_SIZE);
+}
+
+static void pre_fault(struct work *w)
+{
+	uint64_t left = MEM_SIZE;
+
+	while (left) {
+		TEST_ASSERT_EQ(__gmem_pre_fault(w->vcpu,
+						GMEM_GPA + MEM_SIZE - left, left,
+						0, &left), 0);
+	}
+}
+
+static void make_mapped(struct work *w)
+{
+	make_bound(w);
+	pre_fault(w);
+}
+
+static void allocate(struct work *w)
+{
+	gmem_allocate(w->fd, 0, MEM_SIZE);
+}
+
+static void make_allocated(struct work *w)
+{
+	make_vm(w);
+	allocate(w);
+}
+
+static void punch(struct work *w)
+{
+	gmem_punch(w->fd, 0, MEM_SIZE);
+}
+
+static void convert(struct work *w)
+{
+	vm_mem_set_shared(w->vm, GMEM_GPA, MEM_SIZE);
+}
+
+static void delete_slot(struct work *w)
+{
+	gmem_delete_slot(w->vm, GMEM_SLOT);
+}
+
+/* Every other page is private. */
+static void make_ranges(struct work *w)
+{
+	int i;
+
+	make_vm(w);
+	for (i = 0; i < NR_RANGES; i++)
+		vm_mem_set_private(w->vm, GMEM_GPA + 2 * i * PAGE_SIZE,
+				   PAGE_SIZE);
+}
+
+static void convert_ranges(struct work *w)
+{
+	vm_mem_set_private(w->vm, GMEM_GPA, 2ul * NR_RANGES * PAGE_SIZE);
+}
+
+static void add_slot(struct work *w)
+{
+	set_slot(w->vm, w, w->fd);
+}
+
+/* Each page of the first ones in a slot of its own, all of them mapped */
+static void make_slots(struct work *w)
+{
+	uint64_t size = NR_SLOTS * PAGE_SIZE, left = size;
+	int i;
+
+	make_vm(w);
+	vm_mem_set_private(w->vm, GMEM_GPA, MEM_SIZE);
+	for (i = 0; i < NR_SLOTS; i++)
+		gmem_set_slot(w->vm, i, KVM_MEM_GUEST_MEMFD,
+			      GMEM_GPA + i * PAGE_SIZE, PAGE_SIZE, w->shared,
+			      w->fd, i * PAGE_SIZE);
+	while (left) {
+		TEST_ASSERT_EQ(__gmem_pre_fault(w->vcpu, GMEM_GPA + size - left,
+						left, 0, &left), 0);
+	}
+}
+
+static void make_files(struct work *w)
+{
+	struct rlimit limit = { NR_FILES * 2, NR_FILES * 2 };
+
+	TEST_ASSERT(!setrlimit(RLIMIT_NOFILE, &limit), "setrlimit() failed");
+	make_vm(w);
+	while (w->nr_files < NR_FILES)
+		w->files[w->nr_files++] = vm_create_guest_memfd(w->vm, SZ_1M, 0);
+}
+
+static void make_shared(struct work *w)
+{
+	struct kvm_vm *vm;
+	int link;
+
+	make_mapped(w);
+	while (w->nr_sharers < NR_SHARERS) {
+		vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+		link = gmem_link(vm, w->fd, KVM_LINK_GUEST_MEMFD_SHARE);
+		set_slot(vm, w, link);
+		close(link);
+		w->sharers[w->nr_sharers++] = vm;
+	}
+}
+
+/*
+ * Watch from a thread that always goes first, on the one CPU that there is for
+ * both, how long it has to wait at most.
+ */
+
+struct watcher {
+	pthread_t thread;
+	bool ready, stop;
+	uint64_t longest_us;
+};
+
+static void *watch(void *arg)
+{
+	struct sched_param param = { .sched_priority = 10 };
+	struct watcher *w = arg;
+	uint64_t last, now;
+
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param),
+		    "sched_setscheduler() failed");
+	last = gmem_now_us();
+	while (!READ_ONCE(w->stop)) {
+		usleep(1000);
+		now = gmem_now_us();
+		w->longest_us = max(w->longest_us, now - last);
+		last = now;
+		WRITE_ONCE(w->ready, true);
+	}
+	return NULL;
+}
+
+FIXTURE(latency)
+{
+	struct gmem_usage usage;
+};
+
+FIXTURE_VARIANT(latency)
+{
+	void (*prepare)(struct work *w);
+	void (*run)(struct work *w);
+};
+
+FIXTURE_VARIANT_ADD(latency, allocate) { make_vm, allocate };
+FIXTURE_VARIANT_ADD(latency, pre_fault) { make_bound, pre_fault };
+FIXTURE_VARIANT_ADD(latency, punch) { make_mapped, punch };
+FIXTURE_VARIANT_ADD(latency, punch_shared_memory) { make_shared, punch };
+FIXTURE_VARIANT_ADD(latency, punch_under_many_slots) { make_slots, punch };
+FIXTURE_VARIANT_ADD(latency, close_file) { make_allocated, close_file };
+FIXTURE_VARIANT_ADD(latency, convert) { make_mapped, convert };
+FIXTURE_VARIANT_ADD(latency, convert_many_ranges) { make_ranges, convert_ranges };
+FIXTURE_VARIANT_ADD(latency, convert_many_slots) { make_slots, convert };
+FIXTURE_VARIANT_ADD(latency, add_slot_over_many_ranges) { make_ranges, add_slot };
+FIXTURE_VARIANT_ADD(latency, delete_slot) { make_mapped, delete_slot };
+FIXTURE_VARIANT_ADD(latency, end_vm) { make_mapped, end_vm };
+FIXTURE_VARIANT_ADD(latency, end_vm_with_many_ranges) { make_ranges, end_vm };
+FIXTURE_VARIANT_ADD(latency, end_vm_with_many_slots) { make_slots, end_vm };
+FIXTURE_VARIANT_ADD(latency, end_vm_with_many_files) { make_files, end_vm };
+
+FIXTURE_SETUP(latency)
+{
+	gmem_usage_get(&self->usage);
+	kvm_pin_this_task_to_pcpu(0);
+}
+
+FIXTURE_TEARDOWN(latency)
+{
+	gmem_usage_check(&self->usage);
+}
+
+/* Run the operation once.  Return how long it took. */
+static uint64_t run_watched(void (*run)(struct work *w), struct work *work,
+			    uint64_t *longest_us)
+{
+	struct watcher w = {};
+	uint64_t start, took;
+
+	w.thread = gmem_thread(watch, &w);
+	while (!READ_ONCE(w.ready))
+		usleep(1000);
+	WRITE_ONCE(w.longest_us, 0);
+	start = gmem_now_us();
+	run(work);
+	took = gmem_now_us() - start;
+	usleep(AFTER_MS * 1000);
+	WRITE_ONCE(w.stop, true);
+	pthread_join(w.thread, NULL);
+	*longest_us = w.longest_us;
+	return took;
+}
+
+TEST_F_TIMEOUT(latency, others_can_run, 600)
+{
+	static struct work w;
+	uint64_t took, longest;
+	int i;
+
+	for (i = 0; i < TRIES; i++) {
+		w = (struct work){ .fd = -1 };
+		variant->prepare(&w);
+		took = run_watched(variant->run, &w, &longest);
+		clean_up(&w);
+		TH_LOG("took %lu us, others waited for up to %lu us", took,
+		       longest);
+		if (longest < SLACK_US + took / MAX_SHARE)
+			return;
+	}
+	TEST_FAIL("others cannot run");
+}
+
+/*
+ * Operations on more memory than there is, which would go on for very long
+ */
+
+#define HUGE_SIZE (512ul * SZ_1G)
+
+FIXTURE(kill)
+{
+	struct gmem_usage usage;
+};
+
+FIXTURE_VARIANT(kill)
+{
+	void (*run)(void);
+};
+
+static void pre_fault_huge(void)
+{
+	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	struct kvm_vcpu *vcpu = __vm_vcpu_add(vm, 0);
+	int fd = vm_create_guest_memfd(vm, HUGE_SIZE, 0);
+
+	gmem_set_slot(vm, GMEM_SLOT, KVM_MEM_GUEST_MEMFD, GMEM_GPA, HUGE_SIZE,
+		      gmem_mmap(HUGE_SIZE), fd, 0);
+	vm_mem_set_private(vm, GMEM_GPA, HUGE_SIZE);
+	__gmem_pre_fault(vcpu, GMEM_GPA, HUGE_SIZE, 0, NULL);
+}
+
+static void map_huge(void)
+{
+	int fd = vm_create_guest_memfd(vm_create_barebones(), HUGE_SIZE,
+				       GMEM_BOTH);
+
+	mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+	     fd, 0);
+}
+
+FIXTURE_VARIANT_ADD(kill, pre_fault)
+{
+	.run = pre_fault_huge,
+};
+
+FIXTURE_VARIANT_ADD(kill, map)
+{
+	.run = map_huge,
+};
+
+FIXTURE_SETUP(kill)
+{
+	gmem_usage_get(&self->usage);
+}
+
+FIXTURE_TEARDOWN(kill)
+{
+	gmem_usage_check(&self->usage);
+}
+
+/* How long it takes to be gone.  It must have got somewhere before. */
+static uint64_t run_and_kill(void (*run)(void))
+{
+	long base = gmem_file_pages();
+	uint64_t killed;
+	int status;
+	pid_t pid;
+
+	pid = gmem_fork();
+	if (!pid) {
+		run();
+		_exit(0);
+	}
+	while (gmem_file_pages() < base + 1000)
+		TEST_ASSERT(!waitpid(pid, &status, WNOHANG), "it has ended");
+	killed = gmem_now_ms();
+	kill(pid, SIGKILL);
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
+	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+		    "wait status 0x%x", status);
+	return gmem_now_ms() - killed;
+}
+
+TEST_F_TIMEOUT(kill, ends_it, 120)
+{
+	uint64_t took;
+	int i;
+
+	for (i = 0; i < TRIES; i++) {
+		took = run_and_kill(variant->run);
+		TH_LOG("took %lu ms", took);
+		if (took < 1000)
+			return;
+	}
+	TEST_FAIL("a killed process goes on");
+}
+
+int main(int argc, char *argv[])
+{
+	gmem_require_link();
+	gmem_require_mmap();
+	return test_harness_run(argc, argv);
+}
