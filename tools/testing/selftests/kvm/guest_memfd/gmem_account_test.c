@@ -262,6 +262,36 @@ TEST_F_TIMEOUT(account, bindings_are_charged, 120)
 	gmem_wait_ok(pid);
 }
 
+#define NR_RANGES 20000
+
+/* Attributes take memory by the range, for as long as there are ranges. */
+static void attributes_are_charged(void)
+{
+	struct kvm_vm *vm;
+	long base, many;
+	int i;
+
+	enter_cgroup();
+	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	base = charged("slab ");
+	for (i = 0; i < NR_RANGES; i++)
+		vm_mem_set_private(vm, 2 * i * PAGE_SIZE, PAGE_SIZE);
+	many = charged("slab ") - base;
+	TEST_ASSERT(many > NR_RANGES * 16, "only %ld bytes are charged", many);
+	kvm_vm_free(vm);
+}
+
+TEST_F(account, attributes_are_charged)
+{
+	pid_t pid = gmem_fork();
+
+	if (!pid) {
+		attributes_are_charged();
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
+}
+
 #define NR_FILES 2000
 
 /* Objects in the caches of kmalloc() that serve allocations without account */
