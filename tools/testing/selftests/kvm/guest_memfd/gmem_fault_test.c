@@ -67,6 +67,35 @@ TEST_F(fault, guest_goes_on_when_the_cause_is_gone)
 	gmem_guest_expect(g, 8, PAGE_SIZE - 8, 0x1234);
 }
 
+/* The guest looks for a device where nothing is: shared, and no memslot. */
+static void touch_nothing(struct gmem_vm *g, uint64_t offset)
+{
+	gmem_guest_start(g, gmem_guest_do_skip, GMEM_GPA + offset, 8, 0, 0);
+	TEST_ASSERT_EQ(_vcpu_run(g->vcpu), 0);
+	TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_MMIO);
+	vcpu_run_complete_io(g->vcpu);
+}
+
+TEST_F(fault, private_memory_where_nothing_was)
+{
+	struct gmem_vm *g = &self->g;
+
+	gmem_delete_slot(g->vm, GMEM_SLOT);
+	vm_mem_set_shared(g->vm, GMEM_GPA, g->size);
+	touch_nothing(g, 0);
+	touch_nothing(g, PAGE_SIZE);
+
+	vm_mem_set_private(g->vm, GMEM_GPA, g->size);
+	EXPECT_EQ(EFAULT, __gmem_guest_read(g, 0));
+	gmem_expect_memory_fault(g, 0);
+
+	/* Page 1 has not been touched since. */
+	gmem_vm_bind(g);
+	gmem_guest_fill(g, PAGE_SIZE, PAGE_SIZE, 0x1234);
+	gmem_guest_expect(g, 0, PAGE_SIZE, 0);
+	gmem_guest_expect(g, PAGE_SIZE, PAGE_SIZE, 0x1234);
+}
+
 TEST_F(fault, only_touched_pages_are_allocated)
 {
 	struct gmem_vm *g = &self->g;
