@@ -90,8 +90,9 @@
  *
  * * %EINVAL: an unknown flag, or one that needs %KVM_LINK_GUEST_MEMFD_SHARE
  *   without it; @reserved is not 0; @fd is not open or no guest_memfd; its view
- *   is pending or revoked; this VM has a view of that memory already; the type
- *   of this VM, or of @fd's, ties memory to one VM and may not share
+ *   is pending or revoked; this VM has a view of that memory already, or could
+ *   not have created it with its flags; the type of this VM, or of @fd's, ties
+ *   memory to one VM and may not share
  * * %EPERM: more rights were asked for than @fd's view has: that of a
  *   %KVM_LINK_GUEST_MEMFD_READONLY view can only be linked with the same flag,
  *   that of a %KVM_LINK_GUEST_MEMFD_NO_FALLOCATE view with either
