@@ -208,23 +208,32 @@ static inline void gmem_usage_get(struct gmem_usage *usage)
 }
 
 /* References may be dropped by a work item or an RCU callback: poll. */
+static inline bool gmem_usage_is_back(const struct gmem_usage *base,
+				      struct gmem_usage *now, int ms)
+{
+	uint64_t end = gmem_now_ms() + ms;
+
+	for (;;) {
+		gmem_usage_get(now);
+		if (now->pages <= base->pages + 16 &&
+		    now->unevictable <= base->unevictable &&
+		    now->vms == base->vms && now->refcnt == base->refcnt)
+			return true;
+		if (gmem_now_ms() >= end)
+			return false;
+		usleep(20000);
+	}
+}
+
 static inline void gmem_usage_check(const struct gmem_usage *base)
 {
-	uint64_t end = gmem_now_ms() + 5000;
 	struct gmem_usage now;
 
-	do {
-		gmem_usage_get(&now);
-		if (now.pages <= base->pages + 16 &&
-		    now.unevictable <= base->unevictable &&
-		    now.vms == base->vms && now.refcnt == base->refcnt)
-			return;
-		usleep(20000);
-	} while (gmem_now_ms() < end);
-
-	TEST_FAIL("left behind: %ld pages, %ld unevictable, %d VMs, %ld module references",
-		  now.pages - base->pages, now.unevictable - base->unevictable,
-		  now.vms - base->vms, now.refcnt - base->refcnt);
+	if (!gmem_usage_is_back(base, &now, 5000))
+		TEST_FAIL("left behind: %ld pages, %ld unevictable, %d VMs, %ld module references",
+			  now.pages - base->pages,
+			  now.unevictable - base->unevictable,
+			  now.vms - base->vms, now.refcnt - base->refcnt);
 }
 
 /*
