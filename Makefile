@@ -28,6 +28,8 @@ Try it
                        a new VMM while it runs
   make test            run our tests in VMs; T=PATTERN runs some,
                        KERNEL=debug on a kernel with KASAN and lockdep
+  make fuzz MINUTES=N  random calls in random order, compared with a model, for
+                       N minutes with new seeds; KERNEL=debug as above
   make test-kvm        compare upstream's KVM selftests on our modules and on
                        the unmodified ones
   make test-7.2        compare Linux 7's own tests of guest_memfd on its kernel,

@@ -7,13 +7,22 @@ T ?= .
 KERNEL ?= stock
 MODULES ?= $(if $(MODEL),model,ours)
 
-.PHONY: shell test test-kvm test-7.2 bench-reclaim
+# How long to fuzz.
+MINUTES ?= 10
+
+.PHONY: shell test fuzz test-kvm test-7.2 bench-reclaim
 
 shell:
 	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
 
 test:
 	BASE=$(BASE) vm/test.sh --kernel $(KERNEL) --modules $(MODULES) '$(T)'
+
+# The limit leaves time to make a failure short.
+fuzz: selftests $(if $(filter debug,$(KERNEL)),kernel,modules)
+	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --mem 1024 \
+		--timeout $$(($(MINUTES) * 60 + 300)) --log fuzz -- \
+		build/selftests/ours/gmem_fuzz_test --fresh --seconds $$(($(MINUTES) * 60))
 
 test-kvm:
 	BASE=$(BASE) vm/test-kvm.sh '$(T)'
