@@ -100,7 +100,7 @@ need() {
 
 # The newest entry of build/$1 that matches regular expression $2, or nothing.
 newest() {
-	find "$BUILD/$1" -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null |
+	find -H "$BUILD/$1" -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null |
 		grep -E "^$2\$" | sort -V | tail -1 || true
 }
 
