@@ -239,19 +239,27 @@ static long create_slots(uint32_t flags)
 	return all - own;
 }
 
+/*
+ * What others do at the same time is in the sum, too, and what RCU frees only
+ * later: so there are several tries, and one that is good is enough.
+ */
 static void bindings_are_charged(void)
 {
-	long plain, bound;
+	long plain, bound = 0;
+	int i;
 
 	enter_cgroup();
-	plain = create_slots(0);
-	bound = create_slots(KVM_MEM_GUEST_MEMFD);
-	TEST_ASSERT(bound - plain < NR_SLOTS * 200,
-		    "nobody is charged for %ld bytes of %d bindings",
-		    bound - plain, NR_SLOTS);
+	for (i = 0; i < 5; i++) {
+		plain = create_slots(0);
+		bound = create_slots(KVM_MEM_GUEST_MEMFD) - plain;
+		if (bound < NR_SLOTS * 200)
+			return;
+	}
+	TEST_FAIL("nobody is charged for %ld bytes of %d bindings", bound,
+		  NR_SLOTS);
 }
 
-TEST_F_TIMEOUT(account, bindings_are_charged, 120)
+TEST_F_TIMEOUT(account, bindings_are_charged, 300)
 {
 	pid_t pid = gmem_fork();
 
@@ -262,7 +270,7 @@ TEST_F_TIMEOUT(account, bindings_are_charged, 120)
 	gmem_wait_ok(pid);
 }
 
-#define NR_RANGES 20000
+#define NR_RANGES 5000
 
 /* Attributes take memory by the range, for as long as there are ranges. */
 static void attributes_are_charged(void)
@@ -281,7 +289,7 @@ static void attributes_are_charged(void)
 	kvm_vm_free(vm);
 }
 
-TEST_F(account, attributes_are_charged)
+TEST_F_TIMEOUT(account, attributes_are_charged, 120)
 {
 	pid_t pid = gmem_fork();
 
@@ -312,7 +320,7 @@ static long count_unaccounted_objects(void)
 	return sum;
 }
 
-TEST_F(account, files_are_charged)
+TEST_F_TIMEOUT(account, files_are_charged, 120)
 {
 	struct rlimit limit = { NR_FILES * 2, NR_FILES * 2 };
 	static int fds[NR_FILES];
