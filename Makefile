@@ -44,6 +44,7 @@ Build
   make tree            the patched source
 Maintain
   make check           shellcheck, checkpatch, sparse, W=1
+  make check-configs   compile KVM with other configurations
   make drift           what upstream changed in the files that we patch
   make refresh         rewrite the patches for another point release
   make patch           everything as a series for git am, in build/patch
@@ -60,7 +61,7 @@ endef
 
 .DELETE_ON_ERROR:
 .PHONY: help tree origin host modules modules-base kernel kernel-7 selftests \
-	check drift refresh patch install uninstall clean distclean
+	check check-configs drift refresh patch install uninstall clean distclean
 
 help:
 	$(info $(HELP))
@@ -110,6 +111,10 @@ check: tree
 	@vm/deps.sh modules check
 	@base/debs.sh host $(BASE) amd64
 	@.ci/check $(TREE) $(call HEADERS,amd64) build/check
+
+check-configs: tree
+	@vm/deps.sh kernel
+	@configs/variants.sh $(TREE) build/kernel/$(BASE)-variants -j$(JOBS)
 
 drift:
 	@base/drift.sh $(BASE)

@@ -1,18 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Build a kernel and its modules from a kernel tree with the configuration that
-# the fragments ask for, and make sure that it got all of it.
+# Build a kernel and its modules from a kernel tree, or KVM alone, with the
+# configuration that the fragments ask for, and make sure that it got all of it.
 
 set -euo pipefail
 
 usage() {
 	cat <<-END
-	Usage: configs/kernel.sh TREE OUT FRAGMENT... [-- MAKE-ARGUMENT...]
+	Usage: configs/kernel.sh [--kvm-only] TREE OUT FRAGMENT... [-- MAKE-ARGUMENT...]
 
+	  --kvm-only  compile KVM, with warnings as errors, and nothing else
 	  TREE      kernel tree, left clean
 	  OUT       O= directory; the modules are collected in OUT/ko
-	  FRAGMENT  configuration files, merged over allnoconfig
+	  FRAGMENT  configuration files, merged over allnoconfig; the last one wins
 	END
 }
 
@@ -33,6 +34,12 @@ check_config() {
 	fi
 }
 
+# What the fragments say of each option last.
+merge() {
+	cat "$@" | tac | awk 'match($0, /CONFIG_[A-Z0-9_]+/) {
+		if (!seen[substr($0, RSTART, RLENGTH)]++) print }' | tac
+}
+
 configure() {
 	local tree=$1 out=$2
 
@@ -45,8 +52,13 @@ configure() {
 }
 
 main() {
-	local tree out name
+	local tree out name kvm_only=""
 	local -a fragments=()
+
+	if [[ ${1:-} == --kvm-only ]]; then
+		kvm_only=1
+		shift
+	fi
 
 	if (($# < 3)); then
 		usage >&2
@@ -65,8 +77,12 @@ main() {
 
 	exec 9>"$out/lock"
 	flock 9
-	cat "${fragments[@]}" >"$out/wanted.config.new"
+	merge "${fragments[@]}" >"$out/wanted.config.new"
 	configure "$tree" "$out"
+	if [[ $kvm_only ]]; then
+		make -s -C "$tree" O="$out" KCFLAGS=-Werror "$@" arch/x86/kvm/
+		return
+	fi
 	make -s -C "$tree" O="$out" LOCALVERSION="-$name" "$@" bzImage modules
 	find "$out" -path "$out/ko" -prune -o -name '*.ko' -exec cp -u -t "$out/ko" {} +
 }
