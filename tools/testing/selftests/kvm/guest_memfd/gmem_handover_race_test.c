@@ -22,7 +22,7 @@ static void run_move(void *arg)
 }
 
 /* VMs without memory could be moved either way. */
-TEST_F_TIMEOUT(race, moves_in_both_directions_have_one_winner, 60)
+TEST_F_TIMEOUT(race, moves_in_both_directions_have_one_winner, 200)
 {
 	struct race race;
 	int err;
@@ -54,7 +54,7 @@ TEST_F_TIMEOUT(race, moves_in_both_directions_have_one_winner, 60)
 	EXPECT_BOTH_ORDERS(&race);
 }
 
-TEST_F_TIMEOUT(race, memory_moves_in_one_direction_only, 60)
+TEST_F_TIMEOUT(race, memory_moves_in_one_direction_only, 200)
 {
 	struct race race;
 
@@ -134,7 +134,7 @@ static int storm(struct race *race, struct gmem_vm *vms, int *survivor)
 	return won;
 }
 
-TEST_F_TIMEOUT(race, three_vms_storm_until_one_is_left, 60)
+TEST_F_TIMEOUT(race, three_vms_storm_until_one_is_left, 200)
 {
 	int i, survivor, survived[NR_STORM] = {};
 	struct gmem_vm vms[NR_STORM];
@@ -156,7 +156,7 @@ TEST_F_TIMEOUT(race, three_vms_storm_until_one_is_left, 60)
 }
 
 /* Only one of all the moves is possible: that to the VM with the link. */
-TEST_F_TIMEOUT(race, three_vms_storm_for_the_memory_of_one, 60)
+TEST_F_TIMEOUT(race, three_vms_storm_for_the_memory_of_one, 200)
 {
 	struct gmem_vm vms[NR_STORM];
 	struct race race;
@@ -501,12 +501,12 @@ static void move_while_vcpus_come(struct __test_metadata *_metadata,
 	EXPECT_BOTH_ORDERS(&race);
 }
 
-TEST_F_TIMEOUT(race, vcpus_are_created_in_the_source, 60)
+TEST_F_TIMEOUT(race, vcpus_are_created_in_the_source, 200)
 {
 	move_while_vcpus_come(_metadata, &self->witness, true);
 }
 
-TEST_F_TIMEOUT(race, vcpus_are_created_in_the_destination, 60)
+TEST_F_TIMEOUT(race, vcpus_are_created_in_the_destination, 200)
 {
 	move_while_vcpus_come(_metadata, &self->witness, false);
 }
@@ -692,7 +692,7 @@ static void run_set_private(void *arg)
 	vm_mem_set_private(g->vm, 2 * GMEM_GPA, TEST_SIZE);
 }
 
-TEST_F_TIMEOUT(race, attributes_of_the_destination_come_before_or_after, 60)
+TEST_F_TIMEOUT(race, attributes_of_the_destination_come_before_or_after, 200)
 {
 	struct race race;
 	struct pair p;
@@ -788,12 +788,12 @@ static void move_while_slots_change(struct __test_metadata *_metadata,
 	EXPECT_SEEN(&race, certain);
 }
 
-TEST_F_TIMEOUT(race, slots_of_the_source_come_and_go, 60)
+TEST_F_TIMEOUT(race, slots_of_the_source_come_and_go, 200)
 {
 	move_while_slots_change(_metadata, &self->witness, true);
 }
 
-TEST_F_TIMEOUT(race, slots_of_the_destination_come_and_go, 60)
+TEST_F_TIMEOUT(race, slots_of_the_destination_come_and_go, 200)
 {
 	move_while_slots_change(_metadata, &self->witness, false);
 }

@@ -436,7 +436,7 @@ static void *close_when_told(void *arg)
 }
 
 /* The last close() and the deletion of the slot race for the end of the file. */
-TEST_F_TIMEOUT(lifetime, close_races_with_slot_deletion, 60)
+TEST_F_TIMEOUT(lifetime, close_races_with_slot_deletion, 200)
 {
 	uint64_t end = gmem_now_ms() + 3000;
 	pthread_t thread;

@@ -266,7 +266,7 @@ static void *run_populate(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(populate, waits_for_its_source_without_the_file, 60)
+TEST_F_TIMEOUT(populate, waits_for_its_source_without_the_file, 200)
 {
 	struct gmem_vm *g = &self->g;
 	struct populater p = { .g = g, .src = self->src };
@@ -301,7 +301,7 @@ TEST_F_TIMEOUT(populate, waits_for_its_source_without_the_file, 60)
 }
 
 /* It does not wait if it is killed. */
-TEST_F_TIMEOUT(populate, is_killed_while_it_waits, 60)
+TEST_F_TIMEOUT(populate, is_killed_while_it_waits, 200)
 {
 	void *missing = self->src + PAGE_SIZE;
 	struct gmem_vm g;
