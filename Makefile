@@ -34,6 +34,7 @@ Try it
                        the unmodified ones
   make test-7.2        compare Linux 7's own tests of guest_memfd on its kernel,
                        on the unmodified modules and on ours
+  make test-full       all of that and more, in some hours, with a table
   make bench-reclaim   what it costs to give memory back, in instructions
   make shell           a shell in the VM
 Build
@@ -61,7 +62,7 @@ endef
 
 .DELETE_ON_ERROR:
 .PHONY: help tree origin host modules modules-base kernel kernel-7 selftests \
-	check check-configs drift refresh patch install uninstall clean distclean
+	check check-configs test-full drift refresh patch install uninstall clean distclean
 
 help:
 	$(info $(HELP))
@@ -111,6 +112,9 @@ check: tree
 	@vm/deps.sh modules check
 	@base/debs.sh host $(BASE) amd64
 	@.ci/check $(TREE) $(call HEADERS,amd64) build/check
+
+test-full:
+	@.ci/run --full
 
 check-configs: tree
 	@vm/deps.sh kernel

@@ -9,11 +9,13 @@ set -euo pipefail
 usage() {
 	cat <<-END
 	Usage: base/debs.sh newest
+	       base/debs.sh oldest
 	       base/debs.sh abi BASE
 	       base/debs.sh source BASE
 	       base/debs.sh host BASE FLAVOUR
 
 	  newest  print the newest 6.12.y that apt offers
+	  oldest  print the oldest, but not one from before 6.12.94
 	  abi     print the ABI name of BASE, such as 6.12.117+deb12
 	  source  unpack the source to build/base/BASE
 	  host    unpack image and headers to build/host/ABI-FLAVOUR
@@ -47,6 +49,10 @@ newest() {
 		die "apt offers no linux-source-6.12: use Debian 12 or 13 with its security archive"
 	fi
 	echo "${version%%-*}"
+}
+
+oldest() {
+	list_versions | cut -d - -f 1 | awk -F . '$3 >= 94 { print; exit }'
 }
 
 # Print the path of a package's newest file, or nothing. Both arguments may be
@@ -165,6 +171,7 @@ unpack_host() {
 main() {
 	case "${1:-} $#" in
 	"newest 1") newest ;;
+	"oldest 1") oldest ;;
 	"abi 2") abi "$2" ;;
 	"source 2") unpack_source "$2" ;;
 	"host 3") unpack_host "$2" "$3" ;;
