@@ -3,6 +3,7 @@
  * What system calls do with a host mapping: those that change it, and those that
  * use its pages by get_user_pages() and keep them for a while.
  */
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "gmem_mmap_plain.h"
@@ -381,6 +382,65 @@ TEST_F(plain, direct_io)
 	ASSERT_EQ(0, munmap(g->shared, HALF));
 	EXPECT_ERRNO(EFAULT, pread(disk, g->shared, HALF, 0));
 	close(disk);
+}
+
+#define CORE_FILE "/tmp/gmem_core"
+
+/* A file's shared memory is bit 3 of the filter, and not dumped by default. */
+static void dump_core(const char *filter)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	int status;
+	pid_t pid;
+
+	unlink(CORE_FILE);
+	pid = gmem_fork();
+	if (!pid) {
+		setrlimit(RLIMIT_CORE, &limit);
+		gmem_write_file("/proc/self/coredump_filter", filter);
+		signal(SIGABRT, SIG_DFL);
+		abort();
+	}
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
+	TEST_ASSERT(WIFSIGNALED(status) && WCOREDUMP(status),
+		    "no core: wait status 0x%x", status);
+}
+
+static int count_in_core(uint64_t val)
+{
+	static uint64_t buf[PAGE_SIZE / 8];
+	int fd = open(CORE_FILE, O_RDONLY), nr = 0, i;
+
+	TEST_ASSERT(fd >= 0, "cannot open %s", CORE_FILE);
+	while (read(fd, buf, sizeof(buf)) == sizeof(buf)) {
+		for (i = 0; i < ARRAY_SIZE(buf); i++)
+			nr += buf[i] == val;
+	}
+	close(fd);
+	return nr;
+}
+
+/* Whoever asks for it has shared memory in the dump, but never what is private. */
+TEST_F(plain, core_dump)
+{
+	const uint64_t val = 0x7e57ab1edeadc0deull;
+	struct gmem_vm *g = &self->g;
+	int fd = vm_create_guest_memfd(g->vm, TEST_SIZE, GMEM_MMAP);
+	void *mem = gmem_map(fd, TEST_SIZE);
+
+	if (access("/proc/self/coredump_filter", W_OK))
+		SKIP(return, "no core dumps");
+
+	gmem_write_file("/proc/sys/kernel/core_pattern", CORE_FILE);
+	gmem_guest_fill(g, 0, TEST_SIZE, val);
+	dump_core("0x33");
+	EXPECT_GT(100, count_in_core(val));
+	dump_core("0x3b");
+	EXPECT_LE(TEST_SIZE / 8, count_in_core(val));
+	gmem_guest_expect(g, 0, TEST_SIZE, val);
+	unlink(CORE_FILE);
+	munmap(mem, TEST_SIZE);
+	close(fd);
 }
 
 #define NR_PINS 8
