@@ -35,12 +35,14 @@ Try it
   make test-7.2        compare Linux 7's own tests of guest_memfd on its kernel,
                        on the unmodified modules and on ours
   make test-full       all of that and more, in some hours, with a table
+  make coverage        run the tests on a kernel with gcov, and print how much
+                       of guest_memfd they execute
   make bench-reclaim   what it costs to give memory back, in instructions
   make shell           a shell in the VM
 Build
   make modules         kvm.ko, kvm-amd.ko, kvm-intel.ko for a stock Debian kernel
   make modules-base    the same from the unmodified source
-  make kernel          a kernel of our own: CONFIG=debug, or CONFIG=kernel (plain)
+  make kernel          a kernel of our own: CONFIG=debug, coverage or kernel (plain)
   make selftests       KVM selftests, ours and upstream's
   make tree            the patched source
 Maintain

@@ -83,7 +83,12 @@ main() {
 		make -s -C "$tree" O="$out" KCFLAGS=-Werror "$@" arch/x86/kvm/
 		return
 	fi
-	make -s -C "$tree" O="$out" LOCALVERSION="-$name" "$@" bzImage modules
+	make -s -C "$tree" O="$out" LOCALVERSION="-$name" "$@" bzImage
+	# With gcov, of all the kernel only the modules, which are KVM, count.
+	if grep -qx CONFIG_GCOV_KERNEL=y "$out/.config"; then
+		set -- "$@" GCOV_PROFILE=y
+	fi
+	make -s -C "$tree" O="$out" LOCALVERSION="-$name" "$@" modules
 	find "$out" -path "$out/ko" -prune -o -name '*.ko' -exec cp -u -t "$out/ko" {} +
 }
 

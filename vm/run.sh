@@ -38,9 +38,11 @@ usage() {
 
 	  --modules NAME          KVM: ours (default), base (the unmodified one) or
 	                          model (ours with the ownership model)
-	  --kernel stock|debug|7  Debian's kernel (default); one with KASAN, lockdep,
-	                          kmemleak and the model ('ours' only); or the
-	                          unmodified Linux 7 with its own modules
+	  --kernel stock|debug|coverage|7
+	                          Debian's kernel (default); one with KASAN, lockdep,
+	                          kmemleak and the model ('ours' only); one with gcov
+	                          and the model; or the unmodified Linux 7 with its
+	                          own modules
 	  --flavour NAME          stock: cloud-amd64 (default) or amd64
 	  --cpus N                default 1
 	  --mem M                 MiB, default 2048
@@ -125,6 +127,10 @@ find_stock() {
 
 find_debug() {
 	find_built "${BASE:-[0-9.]+}-debug" "kernel CONFIG=debug"
+}
+
+find_coverage() {
+	find_built "${BASE:-[0-9.]+}-coverage" "kernel CONFIG=coverage"
 }
 
 find_7() {
@@ -317,7 +323,7 @@ check_word() {
 
 check_options() {
 	check_word --modules "$MODULES_OPT" ours base model
-	check_word --kernel "$KERNEL" stock debug 7
+	check_word --kernel "$KERNEL" stock debug coverage 7
 	check_word --flavour "$FLAVOUR" cloud-amd64 amd64
 	check_word --accel "$ACCEL" tcg kvm
 	[[ "$CPUS $MEM $SECONDS_OPT" =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] ||

@@ -18,10 +18,13 @@ source "$VM_DIR/batch.sh"
 # An emulated kernel with KASAN and lockdep is this many times slower.
 DEBUG_SLOWDOWN=6
 
+# To print the counts of a boot on the coverage kernel.
+GCOV_SECONDS=60
+
 usage() {
 	cat <<-EOF
-	Usage: make test [T=REGEX] [KERNEL=stock|debug] [MODULES=ours|base|model]
-	   or: vm/test.sh [--kernel stock|debug] [--modules ours|base|model] [REGEX]
+	Usage: make test [T=REGEX] [KERNEL=stock|debug|coverage] [MODULES=ours|base|model]
+	   or: vm/test.sh [--kernel stock|debug|coverage] [--modules ours|base|model] [REGEX]
 
 	Run the tests of vm/tests.cfg whose names match REGEX, in as few boots as
 	they allow.  Logs go to build/logs/KERNEL-MODULES/.  With the stock kernel
@@ -63,11 +66,13 @@ config() {
 # The selected VM tests that run with this kernel: SELECTED.
 SELECTED=()
 select_tests() {
-	local name kernels
+	local name kernels like=$KERNEL
 
+	# It has what the debug kernel has, but for the checkers.
+	[[ $like != coverage ]] || like=debug
 	for name in "${NAMES[@]}"; do
 		kernels=" $(config "$name" kernel "stock debug") "
-		if [[ $name =~ $PATTERN && $kernels = *" $KERNEL "* ]]; then
+		if [[ $name =~ $PATTERN && $kernels = *" $like "* ]]; then
 			SELECTED+=("$name")
 		fi
 	done
@@ -90,8 +95,8 @@ select_host_tests() {
 build() {
 	local goals=(selftests)
 
-	if [[ $KERNEL = debug ]]; then
-		goals+=(kernel CONFIG=debug)
+	if [[ $KERNEL != stock ]]; then
+		goals+=(kernel CONFIG="$KERNEL")
 	elif [[ $MODULES = base ]]; then
 		goals+=(modules-base)
 	elif [[ $MODULES = model ]]; then
@@ -128,6 +133,7 @@ job_lines() {
 		echo "$name $seconds $BUILD/selftests/ours/$(config "$name" file "$name")" \
 			"$(config "$name" args)"
 	done
+	[[ $KERNEL != coverage ]] || echo "gcov_$BOOTS $GCOV_SECONDS $VM_DIR/gcov.sh"
 }
 
 machine_of() {

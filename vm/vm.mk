@@ -10,7 +10,7 @@ MODULES ?= $(if $(MODEL),model,ours)
 # How long to fuzz.
 MINUTES ?= 10
 
-.PHONY: shell test fuzz test-kvm test-7.2 bench-reclaim
+.PHONY: shell test fuzz test-kvm test-7.2 coverage bench-reclaim
 
 shell:
 	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
@@ -29,6 +29,9 @@ test-kvm:
 
 test-7.2:
 	BASE=$(BASE) vm/test-7.2.sh '$(T)'
+
+coverage:
+	BASE=$(BASE) vm/coverage.sh '$(T)'
 
 bench-reclaim:
 	BASE=$(BASE) vm/bench-reclaim.sh
