@@ -425,12 +425,14 @@ TEST_F(plain, core_dump)
 {
 	const uint64_t val = 0x7e57ab1edeadc0deull;
 	struct gmem_vm *g = &self->g;
-	int fd = vm_create_guest_memfd(g->vm, TEST_SIZE, GMEM_MMAP);
-	void *mem = gmem_map(fd, TEST_SIZE);
+	void *mem;
+	int fd;
 
 	if (access("/proc/self/coredump_filter", W_OK))
 		SKIP(return, "no core dumps");
 
+	fd = vm_create_guest_memfd(g->vm, TEST_SIZE, GMEM_MMAP);
+	mem = gmem_map(fd, TEST_SIZE);
 	gmem_write_file("/proc/sys/kernel/core_pattern", CORE_FILE);
 	gmem_guest_fill(g, 0, TEST_SIZE, val);
 	dump_core("0x33");

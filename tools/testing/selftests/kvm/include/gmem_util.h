@@ -212,6 +212,7 @@ static inline bool gmem_usage_is_back(const struct gmem_usage *base,
 				      struct gmem_usage *now, int ms)
 {
 	uint64_t end = gmem_now_ms() + ms;
+	bool drained = false;
 
 	for (;;) {
 		gmem_usage_get(now);
@@ -221,6 +222,10 @@ static inline bool gmem_usage_is_back(const struct gmem_usage *base,
 			return true;
 		if (gmem_now_ms() >= end)
 			return false;
+		/* CPUs keep a few pages that were locked or are new. */
+		if (!drained)
+			__gmem_write_file("/proc/sys/vm/drop_caches", "1");
+		drained = true;
 		usleep(20000);
 	}
 }
