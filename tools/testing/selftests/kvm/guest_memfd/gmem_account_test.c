@@ -259,7 +259,7 @@ static void bindings_are_charged(void)
 		  NR_SLOTS);
 }
 
-TEST_F_TIMEOUT(account, bindings_are_charged, 300)
+TEST_F(account, bindings_are_charged)
 {
 	pid_t pid = gmem_fork();
 
@@ -289,7 +289,7 @@ static void attributes_are_charged(void)
 	kvm_vm_free(vm);
 }
 
-TEST_F_TIMEOUT(account, attributes_are_charged, 120)
+TEST_F(account, attributes_are_charged)
 {
 	pid_t pid = gmem_fork();
 
@@ -320,7 +320,7 @@ static long count_unaccounted_objects(void)
 	return sum;
 }
 
-TEST_F_TIMEOUT(account, files_are_charged, 120)
+TEST_F(account, files_are_charged)
 {
 	struct rlimit limit = { NR_FILES * 2, NR_FILES * 2 };
 	static int fds[NR_FILES];

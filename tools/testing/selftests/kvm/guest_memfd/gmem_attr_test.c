@@ -148,7 +148,7 @@ TEST_F(model, many_ranges_become_one)
 	}
 }
 
-TEST_F_TIMEOUT(model, random_ranges, 120)
+TEST_F(model, random_ranges)
 {
 	struct guest_random_state rng = new_guest_random_state(0x676d656d);
 	int i, j, start, nr;
@@ -256,7 +256,7 @@ static void set_huge_range_in_child(int ready)
 	}
 }
 
-TEST_F_TIMEOUT(scale, huge_request_can_be_killed, 300)
+TEST_F(scale, huge_request_can_be_killed)
 {
 	int pipefd[2];
 	uint64_t killed;
@@ -279,7 +279,7 @@ TEST_F_TIMEOUT(scale, huge_request_can_be_killed, 300)
 	close(pipefd[0]);
 }
 
-TEST_F_TIMEOUT(scale, memory_does_not_grow_with_the_range, 300)
+TEST_F(scale, memory_does_not_grow_with_the_range)
 {
 	long before, after;
 
@@ -290,7 +290,7 @@ TEST_F_TIMEOUT(scale, memory_does_not_grow_with_the_range, 300)
 		TH_LOG("64 GiB of attributes took %ld KiB", after - before);
 }
 
-TEST_F_TIMEOUT(scale, time_does_not_grow_with_the_range, 300)
+TEST_F(scale, time_does_not_grow_with_the_range)
 {
 	uint64_t start = gmem_now_ms();
 
@@ -311,7 +311,7 @@ TEST_F_TIMEOUT(scale, time_does_not_grow_with_the_range, 300)
  * Ranges by the thousand, however they came about, make way for one, and what
  * they were kept in is freed.
  */
-TEST_F_TIMEOUT(scale, many_ranges_become_one, 300)
+TEST_F(scale, many_ranges_become_one)
 {
 	static const int numbers[] = { 300, 1000, 3000 };
 	/* Ascending; descending; as good as random */

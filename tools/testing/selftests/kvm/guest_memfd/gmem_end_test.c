@@ -131,7 +131,7 @@ static void end_process(enum end end)
 	}
 }
 
-TEST_F_TIMEOUT(end, leaves_nothing, 300)
+TEST_F(end, leaves_nothing)
 {
 	enum part order[NR_PARTS];
 	int i, nr, nr_closed, copy, status;

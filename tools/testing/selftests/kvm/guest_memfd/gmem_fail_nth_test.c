@@ -129,7 +129,7 @@ static void close_file(struct subject *s)
 	close(s->file);
 }
 
-TEST_F_TIMEOUT(private, destroy_vm, 120)
+TEST_F(private, destroy_vm)
 {
 	struct subject *s = &self->s;
 
@@ -183,22 +183,22 @@ static void sweep_create_first(struct subject *s, unsigned long type,
 	kvm_vm_free(s->vm);
 }
 
-TEST_F_TIMEOUT(private, create_first_file, 120)
+TEST_F(private, create_first_file)
 {
 	sweep_create_first(&self->s, KVM_X86_SW_PROTECTED_VM, 0, _metadata);
 }
 
-TEST_F_TIMEOUT(plain, create_first_file, 120)
+TEST_F(plain, create_first_file)
 {
 	sweep_create_first(&self->s, VM_TYPE_DEFAULT, GMEM_BOTH, _metadata);
 }
 
-TEST_F_TIMEOUT(private, create_file, 120)
+TEST_F(private, create_file)
 {
 	sweep_create(&self->s, GMEM_MMAP, _metadata);
 }
 
-TEST_F_TIMEOUT(plain, create_file, 120)
+TEST_F(plain, create_file)
 {
 	sweep_create(&self->s, GMEM_BOTH, _metadata);
 }
@@ -234,23 +234,23 @@ static void sweep_link(struct subject *s, uint64_t flags, int allocate_err,
 	kvm_vm_free(s->vm);
 }
 
-TEST_F_TIMEOUT(private, link_for_a_handover, 120)
+TEST_F(private, link_for_a_handover)
 {
 	sweep_link(&self->s, 0, EPERM, _metadata);
 }
 
-TEST_F_TIMEOUT(private, link_to_share, 120)
+TEST_F(private, link_to_share)
 {
 	sweep_link(&self->s, KVM_LINK_GUEST_MEMFD_SHARE, 0, _metadata);
 }
 
-TEST_F_TIMEOUT(private, link_to_share_without_rights, 120)
+TEST_F(private, link_to_share_without_rights)
 {
 	sweep_link(&self->s, KVM_LINK_GUEST_MEMFD_SHARE |
 			     KVM_LINK_GUEST_MEMFD_READONLY, EPERM, _metadata);
 }
 
-TEST_F_TIMEOUT(private, link_memory_of_a_dead_vm, 120)
+TEST_F(private, link_memory_of_a_dead_vm)
 {
 	struct subject *s = &self->s;
 
@@ -333,21 +333,21 @@ static void forget_slot(struct subject *s)
 #define CREATE_SLOT .run = bind_slot, .check = check_bound,		\
 		    .clean_up = unbind_slot, .min = 3
 
-TEST_F_TIMEOUT(private, create_slot, 120)
+TEST_F(private, create_slot)
 {
 	prepare_slot(&self->s, true);
 	SWEEP(&self->s, CREATE_SLOT);
 	forget_slot(&self->s);
 }
 
-TEST_F_TIMEOUT(private, create_slot_at_odd_offsets, 120)
+TEST_F(private, create_slot_at_odd_offsets)
 {
 	prepare_slot(&self->s, false);
 	SWEEP(&self->s, CREATE_SLOT);
 	forget_slot(&self->s);
 }
 
-TEST_F_TIMEOUT(private, delete_slot, 120)
+TEST_F(private, delete_slot)
 {
 	prepare_slot(&self->s, true);
 	SWEEP(&self->s, .set_up = bind_and_use_slot, .run = delete_slot,
@@ -370,7 +370,7 @@ static int close_last_fd(struct subject *s)
 	return close(s->file) ? errno : 0;
 }
 
-TEST_F_TIMEOUT(private, close_file, 120)
+TEST_F(private, close_file)
 {
 	struct subject *s = &self->s;
 
@@ -443,14 +443,14 @@ static void set_middle_page(struct subject *s, bool private)
 	s->after = private ? ALL : ALL & ~BIT_ULL(MIDDLE);
 }
 
-TEST_F_TIMEOUT(private, split_range_of_attributes, 120)
+TEST_F(private, split_range_of_attributes)
 {
 	set_middle_page(&self->s, false);
 	SWEEP(&self->s, .run = set_attributes, .check = check_attributes,
 	      .clean_up = restore_attributes, .min = 1);
 }
 
-TEST_F_TIMEOUT(private, join_ranges_of_attributes, 120)
+TEST_F(private, join_ranges_of_attributes)
 {
 	set_middle_page(&self->s, true);
 	SWEEP(&self->s, .set_up = share_middle_page, .run = set_attributes,
@@ -458,7 +458,7 @@ TEST_F_TIMEOUT(private, join_ranges_of_attributes, 120)
 	      .min = 1);
 }
 
-TEST_F_TIMEOUT(private, clear_all_attributes, 120)
+TEST_F(private, clear_all_attributes)
 {
 	struct subject *s = &self->s;
 
@@ -474,7 +474,7 @@ static void clear_rest_of_attributes(struct subject *s)
 	vm_mem_set_shared(s->vm, s->gpa, s->size);
 }
 
-TEST_F_TIMEOUT(private, set_all_attributes, 120)
+TEST_F(private, set_all_attributes)
 {
 	struct subject *s = &self->s;
 
@@ -511,7 +511,7 @@ static void free_other(struct subject *s)
 	s->extra = 0;
 }
 
-TEST_F_TIMEOUT(private, set_first_attributes, 120)
+TEST_F(private, set_first_attributes)
 {
 	set_middle_page(&self->s, true);
 	/* The tree, and a node of it */
@@ -564,12 +564,12 @@ static void sweep_every_other_page(struct subject *s, bool private,
 	EXPECT_LT(NR_FREE / 2 / 16, failed);
 }
 
-TEST_F_TIMEOUT(private, set_attributes_of_every_other_page, 120)
+TEST_F(private, set_attributes_of_every_other_page)
 {
 	sweep_every_other_page(&self->s, true, _metadata);
 }
 
-TEST_F_TIMEOUT(private, clear_attributes_of_every_other_page, 120)
+TEST_F(private, clear_attributes_of_every_other_page)
 {
 	sweep_every_other_page(&self->s, false, _metadata);
 }
@@ -632,12 +632,12 @@ static void sweep_fault(struct subject *s,
 	EXPECT_EQ(1, sweep.by_hook);
 }
 
-TEST_F_TIMEOUT(private, fault, 120)
+TEST_F(private, fault)
 {
 	sweep_fault(&self->s, create_private_vm, _metadata);
 }
 
-TEST_F_TIMEOUT(plain, fault, 120)
+TEST_F(plain, fault)
 {
 	sweep_fault(&self->s, create_plain_vm, _metadata);
 }
@@ -663,7 +663,7 @@ static void check_pre_fault(struct subject *s, int err)
 		gmem_guest_expect(&s->other, 0, NR_PARTS * PAGE_SIZE, 0);
 }
 
-TEST_F_TIMEOUT(private, pre_fault, 120)
+TEST_F(private, pre_fault)
 {
 	struct gmem_sweep sweep;
 
@@ -687,7 +687,7 @@ static void check_populated(struct subject *s, int err)
 	gmem_punch(s->g.fd, AT, NR_PARTS * PAGE_SIZE);
 }
 
-TEST_F_TIMEOUT(private, populate, 120)
+TEST_F(private, populate)
 {
 	struct gmem_sweep sweep;
 
@@ -725,13 +725,13 @@ static void check_no_contents(struct subject *s, int err)
 	TEST_ASSERT_EQ(punch(s), 0);
 }
 
-TEST_F_TIMEOUT(private, allocate, 120)
+TEST_F(private, allocate)
 {
 	SWEEP(&self->s, .run = allocate, .check = check_no_contents,
 	      .min = NR_ALLOCATE);
 }
 
-TEST_F_TIMEOUT(plain, allocate, 120)
+TEST_F(plain, allocate)
 {
 	SWEEP(&self->s, .run = allocate, .check = check_no_contents,
 	      .min = NR_ALLOCATE);
@@ -740,12 +740,12 @@ TEST_F_TIMEOUT(plain, allocate, 120)
 #define PUNCH .set_up = use_pages, .run = punch,				\
 	      .check = check_no_contents, .never = true
 
-TEST_F_TIMEOUT(private, punch, 120)
+TEST_F(private, punch)
 {
 	SWEEP(&self->s, PUNCH);
 }
 
-TEST_F_TIMEOUT(plain, punch, 120)
+TEST_F(plain, punch)
 {
 	SWEEP(&self->s, PUNCH);
 }
@@ -811,19 +811,19 @@ static int touch_map(struct subject *s)
 #define TOUCH_MAP .set_up = set_up_map, .check = check_touched,		\
 		  .clean_up = unmap_file
 
-TEST_F_TIMEOUT(plain, map, 120)
+TEST_F(plain, map)
 {
 	SWEEP(&self->s, .run = map_file, .check = check_map,
 	      .clean_up = unmap_file, .min = 1);
 }
 
-TEST_F_TIMEOUT(plain, populate_map, 120)
+TEST_F(plain, populate_map)
 {
 	/* After the first page, what has failed is tried again. */
 	SWEEP(&self->s, TOUCH_MAP, .run = populate_map, .min = 2);
 }
 
-TEST_F_TIMEOUT(plain, read_map, 120)
+TEST_F(plain, read_map)
 {
 	struct gmem_sweep sweep;
 
@@ -832,7 +832,7 @@ TEST_F_TIMEOUT(plain, read_map, 120)
 	EXPECT_LE(2, sweep.by_hook);
 }
 
-TEST_F_TIMEOUT(plain, touch_map, 120)
+TEST_F(plain, touch_map)
 {
 	SWEEP(&self->s, TOUCH_MAP, .run = touch_map, .never = true);
 }
@@ -846,7 +846,7 @@ static int set_policy(struct subject *s)
 		       &node0, 8, 0) ? errno : 0;
 }
 
-TEST_F_TIMEOUT(plain, set_policy, 120)
+TEST_F(plain, set_policy)
 {
 	struct subject *s = &self->s;
 	int err;
@@ -897,7 +897,7 @@ static void mend_frame(struct subject *s)
 	unpoison_all();
 }
 
-TEST_F_TIMEOUT(plain, memory_failure, 120)
+TEST_F(plain, memory_failure)
 {
 	if (!can_poison())
 		SKIP(return, "load hwpoison-inject, mount tracefs");
@@ -941,7 +941,7 @@ static void free_pair(struct subject *s)
 	free_other(s);
 }
 
-TEST_F_TIMEOUT(private, move, 120)
+TEST_F(private, move)
 {
 	struct gmem_sweep sweep;
 

@@ -216,7 +216,7 @@ static void *pre_fault_loop(void *arg)
  * A slot is deleted only when every user has left it: a pre-fault that retries
  * on a dying slot without leaving it waits for ever, and so does the deletion.
  */
-TEST_F_TIMEOUT(fault, pre_fault_lets_a_slot_be_deleted, 30)
+TEST_F(fault, pre_fault_lets_a_slot_be_deleted)
 {
 	struct gmem_vm *g = &self->g;
 	pthread_t thread = gmem_thread(pre_fault_loop, g->vcpu);
@@ -264,7 +264,7 @@ static void flash_other_slot(struct kvm_vm *vm, void *mem)
 	gmem_delete_slot(vm, GMEM_SLOT + 1);
 }
 
-TEST_F_TIMEOUT(obsolete_root, pre_fault_after_another_slot_is_deleted, 20)
+TEST_F(obsolete_root, pre_fault_after_another_slot_is_deleted)
 {
 	uint64_t left;
 
@@ -274,7 +274,7 @@ TEST_F_TIMEOUT(obsolete_root, pre_fault_after_another_slot_is_deleted, 20)
 	EXPECT_EQ(0, left);
 }
 
-TEST_F_TIMEOUT(obsolete_root, pre_fault_while_other_slots_are_deleted, 30)
+TEST_F(obsolete_root, pre_fault_while_other_slots_are_deleted)
 {
 	pthread_t thread = gmem_thread(pre_fault_loop, self->vcpu);
 	int i;

@@ -439,7 +439,7 @@ FIXTURE_TEARDOWN(fuzz)
 {
 }
 
-TEST_F_TIMEOUT(fuzz, same_seeds_each_time, 1000)
+TEST_F(fuzz, same_seeds_each_time)
 {
 	int i;
 
@@ -452,7 +452,7 @@ TEST_F_TIMEOUT(fuzz, same_seeds_each_time, 1000)
 	}
 }
 
-TEST_F_TIMEOUT(fuzz, fresh_seeds, 1000)
+TEST_F(fuzz, fresh_seeds)
 {
 	EXPECT_TRUE(run_sequences(fresh_seed(), INT_MAX, budget_seconds / 2));
 }

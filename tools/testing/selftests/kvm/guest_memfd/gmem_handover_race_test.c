@@ -22,7 +22,7 @@ static void run_move(void *arg)
 }
 
 /* VMs without memory could be moved either way. */
-TEST_F_TIMEOUT(race, moves_in_both_directions_have_one_winner, 200)
+TEST_F(race, moves_in_both_directions_have_one_winner)
 {
 	struct race race;
 	int err;
@@ -54,7 +54,7 @@ TEST_F_TIMEOUT(race, moves_in_both_directions_have_one_winner, 200)
 	EXPECT_BOTH_ORDERS(&race);
 }
 
-TEST_F_TIMEOUT(race, memory_moves_in_one_direction_only, 200)
+TEST_F(race, memory_moves_in_one_direction_only)
 {
 	struct race race;
 
@@ -134,7 +134,7 @@ static int storm(struct race *race, struct gmem_vm *vms, int *survivor)
 	return won;
 }
 
-TEST_F_TIMEOUT(race, three_vms_storm_until_one_is_left, 200)
+TEST_F(race, three_vms_storm_until_one_is_left)
 {
 	int i, survivor, survived[NR_STORM] = {};
 	struct gmem_vm vms[NR_STORM];
@@ -156,7 +156,7 @@ TEST_F_TIMEOUT(race, three_vms_storm_until_one_is_left, 200)
 }
 
 /* Only one of all the moves is possible: that to the VM with the link. */
-TEST_F_TIMEOUT(race, three_vms_storm_for_the_memory_of_one, 200)
+TEST_F(race, three_vms_storm_for_the_memory_of_one)
 {
 	struct gmem_vm vms[NR_STORM];
 	struct race race;
@@ -342,12 +342,12 @@ static int move_running_guests(bool unmap)
 	return race.rounds;
 }
 
-TEST_F_TIMEOUT(race, no_write_of_the_source_comes_after_the_move, 90)
+TEST_F(race, no_write_of_the_source_comes_after_the_move)
 {
 	TH_LOG("%d moves", move_running_guests(false));
 }
 
-TEST_F_TIMEOUT(race, shared_memory_is_unmapped_meanwhile, 90)
+TEST_F(race, shared_memory_is_unmapped_meanwhile)
 {
 	TH_LOG("%d moves", move_running_guests(true));
 }
@@ -393,7 +393,7 @@ static void wait_until_unmapped(struct kvm_vm *vm)
 }
 
 /* Those that wait for the vCPU during the move get it after the move. */
-TEST_F_TIMEOUT(race, vcpu_of_a_dead_source_maps_nothing, 90)
+TEST_F(race, vcpu_of_a_dead_source_maps_nothing)
 {
 	struct kvm_vcpu *vcpu;
 	bool last = false;
@@ -501,12 +501,12 @@ static void move_while_vcpus_come(struct __test_metadata *_metadata,
 	EXPECT_BOTH_ORDERS(&race);
 }
 
-TEST_F_TIMEOUT(race, vcpus_are_created_in_the_source, 200)
+TEST_F(race, vcpus_are_created_in_the_source)
 {
 	move_while_vcpus_come(_metadata, &self->witness, true);
 }
 
-TEST_F_TIMEOUT(race, vcpus_are_created_in_the_destination, 200)
+TEST_F(race, vcpus_are_created_in_the_destination)
 {
 	move_while_vcpus_come(_metadata, &self->witness, false);
 }
@@ -574,7 +574,7 @@ static void fill_shared(struct gmem_vm *g)
  * the last one at most: its ioctl was under way, and found a dead VM.  None of
  * them undoes what is set in the destination after the move.
  */
-TEST_F_TIMEOUT(race, attributes_move_whole, 90)
+TEST_F(race, attributes_move_whole)
 {
 	struct gmem_vm src, dst;
 	bool reset = false;
@@ -646,7 +646,7 @@ static void run_looks(void *arg)
  * Without attributes, the destination's guest has the shared half of the slot
  * mapped.  From the move on it sees nothing but private memory.
  */
-TEST_F_TIMEOUT(race, destination_guest_sees_the_memory_whole, 90)
+TEST_F(race, destination_guest_sees_the_memory_whole)
 {
 	struct gmem_vm src, dst;
 	long shared = 0;
@@ -692,7 +692,7 @@ static void run_set_private(void *arg)
 	vm_mem_set_private(g->vm, 2 * GMEM_GPA, TEST_SIZE);
 }
 
-TEST_F_TIMEOUT(race, attributes_of_the_destination_come_before_or_after, 200)
+TEST_F(race, attributes_of_the_destination_come_before_or_after)
 {
 	struct race race;
 	struct pair p;
@@ -788,12 +788,12 @@ static void move_while_slots_change(struct __test_metadata *_metadata,
 	EXPECT_SEEN(&race, certain);
 }
 
-TEST_F_TIMEOUT(race, slots_of_the_source_come_and_go, 200)
+TEST_F(race, slots_of_the_source_come_and_go)
 {
 	move_while_slots_change(_metadata, &self->witness, true);
 }
 
-TEST_F_TIMEOUT(race, slots_of_the_destination_come_and_go, 200)
+TEST_F(race, slots_of_the_destination_come_and_go)
 {
 	move_while_slots_change(_metadata, &self->witness, false);
 }
@@ -877,7 +877,7 @@ static void kill_mover(pid_t pid)
  * The source's vCPU never leaves KVM_RUN.  One move waits for it, another one
  * for the first; both are killed, in either order.
  */
-TEST_F_TIMEOUT(race, mover_is_killed_while_it_waits, 90)
+TEST_F(race, mover_is_killed_while_it_waits)
 {
 	struct gmem_vm src, dst;
 	uint64_t count, last = 0;

@@ -174,7 +174,7 @@ static void *close_file(void *arg)
  * that of the file.  The last page of a large file fails while the hole is
  * punched from the front.
  */
-TEST_F_TIMEOUT(hwpoison, races_with_punch_hole, 200)
+TEST_F(hwpoison, races_with_punch_hole)
 {
 	const size_t size = SZ_16M;
 	struct gmem_vm *g = &self->g;
@@ -210,7 +210,7 @@ TEST_F_TIMEOUT(hwpoison, races_with_punch_hole, 200)
  * the delay is adapted until they do.  A page that fails while it is freed may
  * be allocated again.
  */
-TEST_F_TIMEOUT(hwpoison, races_with_the_end_of_the_file, 200)
+TEST_F(hwpoison, races_with_the_end_of_the_file)
 {
 	struct guest_random_state rng = new_guest_random_state(1);
 	struct gmem_vm *g = &self->g;
@@ -243,7 +243,7 @@ TEST_F_TIMEOUT(hwpoison, races_with_the_end_of_the_file, 200)
 }
 
 /* The page is lost to the VM that has the memory in the end, and no other is. */
-TEST_F_TIMEOUT(hwpoison, races_with_a_move, 200)
+TEST_F(hwpoison, races_with_a_move)
 {
 	struct guest_random_state rng = new_guest_random_state(1);
 	struct gmem_vm *g = &self->g, next;

@@ -280,7 +280,7 @@ static uint64_t run_watched(void (*run)(struct work *w), struct work *work,
 	return took;
 }
 
-TEST_F_TIMEOUT(latency, others_can_run, 600)
+TEST_F(latency, others_can_run)
 {
 	static struct work w;
 	uint64_t took, longest;
@@ -379,7 +379,7 @@ static uint64_t run_and_kill(void (*run)(void))
 	return gmem_now_ms() - killed;
 }
 
-TEST_F_TIMEOUT(kill, ends_it, 120)
+TEST_F(kill, ends_it)
 {
 	uint64_t took;
 	int i;

@@ -243,7 +243,7 @@ static void close_in_order(const enum end *order, bool delete_slot)
 	gmem_usage_check(&before);
 }
 
-TEST_F_TIMEOUT(order, all_orders_end_at_the_baseline, 120)
+TEST_F(order, all_orders_end_at_the_baseline)
 {
 	enum end order[NR_ENDS];
 	int i, j, used, code, nr = 0;
@@ -436,7 +436,7 @@ static void *close_when_told(void *arg)
 }
 
 /* The last close() and the deletion of the slot race for the end of the file. */
-TEST_F_TIMEOUT(lifetime, close_races_with_slot_deletion, 200)
+TEST_F(lifetime, close_races_with_slot_deletion)
 {
 	uint64_t end = gmem_now_ms() + 3000;
 	pthread_t thread;

@@ -67,7 +67,7 @@ static void run_drill(void *arg)
  * was in the memory nor, in every other round, what the destination's guest
  * writes as soon as it can.
  */
-TEST_F_TIMEOUT(race, fallocate_is_the_right_of_one_side, 90)
+TEST_F(race, fallocate_is_the_right_of_one_side)
 {
 	int i, granted[2] = {}, denied[2] = {};
 	struct gmem_vm src, dst;
@@ -197,7 +197,7 @@ static void run_punch(void *arg)
  * The first view goes while links of both kinds come and go, and the memory
  * with it.  What is left at the end has all the rights, and is the last.
  */
-TEST_F_TIMEOUT(race, links_come_and_go_when_the_source_is_closed, 200)
+TEST_F(race, links_come_and_go_when_the_source_is_closed)
 {
 	int kept = 0, shared = 0, pending = 0, busy = 0;
 	struct gmem_vm src, vms[2];
@@ -290,7 +290,7 @@ static void run_add_until_dead(void *arg)
 	TEST_ASSERT_EQ(err, EIO);
 }
 
-TEST_F_TIMEOUT(race, nothing_is_added_to_a_dead_source, 200)
+TEST_F(race, nothing_is_added_to_a_dead_source)
 {
 	int i, err, added = 0, refused = 0;
 	struct race race;
@@ -350,7 +350,7 @@ static void run_delete_slot(void *arg)
  * A destination that loses its slot and its descriptor either had them long
  * enough, or gets nothing and takes nothing.
  */
-TEST_F_TIMEOUT(race, destination_loses_its_view, 200)
+TEST_F(race, destination_loses_its_view)
 {
 	struct race race;
 	struct pair p;
@@ -414,7 +414,7 @@ static void run_end_source(void *arg)
  * The process that the source belongs to dies, and nobody has its VM any more
  * but the move.  The memory is the destination's, with the move or without.
  */
-TEST_F_TIMEOUT(race, process_of_the_source_dies, 200)
+TEST_F(race, process_of_the_source_dies)
 {
 	int err, fd, sock[2];
 	struct gmem_vm dst;
@@ -525,7 +525,7 @@ static void end_in_disorder(struct guest_random_state *rng)
 	_exit(0);
 }
 
-TEST_F_TIMEOUT(race, descriptors_end_in_any_order, 90)
+TEST_F(race, descriptors_end_in_any_order)
 {
 	uint32_t seed = time(NULL);
 	struct guest_random_state rng = new_guest_random_state(seed);

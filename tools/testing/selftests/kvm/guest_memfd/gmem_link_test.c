@@ -797,7 +797,7 @@ TEST_F(heir, finds_zeroes_where_the_supervisor_punched)
 
 #define NR_HOPS 10
 
-TEST_F_TIMEOUT(heir, of_ten_generations, 200)
+TEST_F(heir, of_ten_generations)
 {
 	const uint64_t part = TEST_SIZE / 16;
 	struct gmem_vm vm[NR_HOPS];

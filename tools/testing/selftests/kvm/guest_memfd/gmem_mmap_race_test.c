@@ -128,7 +128,7 @@ static void *disturb_mapping(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(mmap_race, messages_to_and_fro, 200)
+TEST_F(mmap_race, messages_to_and_fro)
 {
 	struct gmem_vm *g = &self->g;
 	uint64_t *turn = g->shared;
@@ -176,7 +176,7 @@ static void *host_add(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(mmap_race, atomic_additions_of_all_add_up, 200)
+TEST_F(mmap_race, atomic_additions_of_all_add_up)
 {
 	struct gmem_vm *g = &self->g, b;
 	pthread_t threads[4], load;
@@ -258,7 +258,7 @@ static void *read_and_check(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(mmap_race, holes_under_host_readers_and_a_vcpu, 200)
+TEST_F(mmap_race, holes_under_host_readers_and_a_vcpu)
 {
 	struct guest_random_state rng = new_guest_random_state(1);
 	struct gmem_vm *g = &self->g;
@@ -321,7 +321,7 @@ static void run_punch_all(void *arg)
 	gmem_punch(g->fd, 0, TEST_SIZE);
 }
 
-TEST_F_TIMEOUT(mmap_race, pins_and_holes, 200)
+TEST_F(mmap_race, pins_and_holes)
 {
 	static uint64_t buf[TEST_SIZE / 8];
 	struct gmem_vm *g = &self->g;
@@ -394,7 +394,7 @@ static void *map_and_check(void *arg)
  * A VM ends in all its ways (descriptor, slot, vCPU) while its memory is mapped,
  * unmapped and touched: the memory is not its, but the file's.
  */
-TEST_F_TIMEOUT(mmap_race, vm_ends_under_mappings, 200)
+TEST_F(mmap_race, vm_ends_under_mappings)
 {
 	struct mapper m = { .pattern = PATTERN };
 	struct gmem_vm vm;
@@ -435,7 +435,7 @@ static void run_unmap(void *arg)
 	munmap(arg, TEST_SIZE);
 }
 
-TEST_F_TIMEOUT(mmap_race, all_references_end_at_once, 200)
+TEST_F(mmap_race, all_references_end_at_once)
 {
 	struct gmem_vm vm;
 	struct race race;
@@ -473,7 +473,7 @@ static void *fault_all(void *arg)
 }
 
 /* KVM's view of the slot comes and goes, the host's does not notice. */
-TEST_F_TIMEOUT(mmap_race, slots_come_and_go_under_host_faults, 200)
+TEST_F(mmap_race, slots_come_and_go_under_host_faults)
 {
 	struct gmem_vm *g = &self->g;
 	pthread_t thread;
@@ -498,7 +498,7 @@ TEST_F_TIMEOUT(mmap_race, slots_come_and_go_under_host_faults, 200)
  */
 
 /* Two VMs link, map and forget: one beside the first, one in its place. */
-TEST_F_TIMEOUT(mmap_race, links_come_and_go_under_host_faults, 200)
+TEST_F(mmap_race, links_come_and_go_under_host_faults)
 {
 	struct kvm_vm *vms[2] = { vm_create_barebones(), vm_create_barebones() };
 	struct gmem_vm *g = &self->g;
@@ -558,7 +558,7 @@ static void run_heir(void *arg)
 }
 
 /* The heir's host touches its mapping while the first VM goes. */
-TEST_F_TIMEOUT(mmap_race, heir_waits_for_the_end_of_the_first_vm, 200)
+TEST_F(mmap_race, heir_waits_for_the_end_of_the_first_vm)
 {
 	struct gmem_vm a;
 	struct race race;
@@ -639,7 +639,7 @@ static void *punch_and_check(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(mmap_race, processes_begin_and_end_under_holes, 200)
+TEST_F(mmap_race, processes_begin_and_end_under_holes)
 {
 	struct gmem_vm *g = &self->g;
 	int i, status, nr = 0;
@@ -672,7 +672,7 @@ TEST_F_TIMEOUT(mmap_race, processes_begin_and_end_under_holes, 200)
 }
 
 /* Of a process that runs the VM: nothing may be left, whatever it was at. */
-TEST_F_TIMEOUT(mmap_race, vmm_is_killed, 200)
+TEST_F(mmap_race, vmm_is_killed)
 {
 	struct gmem_usage before;
 	struct gmem_vm g;
@@ -729,7 +729,7 @@ static void run_punch_bad(void *arg)
 }
 
 /* The host sees what was there, a report, or zeroes after the hole. */
-TEST_F_TIMEOUT(mmap_race, failure_under_host_faults_and_holes, 200)
+TEST_F(mmap_race, failure_under_host_faults_and_holes)
 {
 	struct gmem_vm *g = &self->g;
 	struct victim v = { .g = g };

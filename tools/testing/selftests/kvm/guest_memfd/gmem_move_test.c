@@ -448,7 +448,7 @@ static void *close_when_told(void *arg)
 }
 
 /* The move finds the source, or the source is gone and memory has a new owner. */
-TEST_F_TIMEOUT(move, source_is_closed_meanwhile, 200)
+TEST_F(move, source_is_closed_meanwhile)
 {
 	struct pair *p = &self->p;
 	struct closer closer;
@@ -594,7 +594,7 @@ static void move_with_running_vcpu(struct pair *p, struct end *e)
 	TEST_ASSERT(gmem_vm_is_dead(p->src.g.vm), "the source is not dead");
 }
 
-TEST_F_TIMEOUT(move, waits_for_running_vcpu_of_the_source, 200)
+TEST_F(move, waits_for_running_vcpu_of_the_source)
 {
 	struct pair *p = &self->p;
 
@@ -603,7 +603,7 @@ TEST_F_TIMEOUT(move, waits_for_running_vcpu_of_the_source, 200)
 	expect_model(&p->dst);
 }
 
-TEST_F_TIMEOUT(move, waits_for_running_vcpu_of_the_destination, 200)
+TEST_F(move, waits_for_running_vcpu_of_the_destination)
 {
 	struct pair *p = &self->p;
 
@@ -615,7 +615,7 @@ TEST_F_TIMEOUT(move, waits_for_running_vcpu_of_the_destination, 200)
  * The source's vCPU is in the guest, the move waits for it, and other threads
  * wait to run it: none of them does so after the move.
  */
-TEST_F_TIMEOUT(move, waiting_vcpus_never_run_again, 200)
+TEST_F(move, waiting_vcpus_never_run_again)
 {
 	struct pair *p = &self->p;
 	struct mover m = { .dst = p->dst.g.vm, .src = p->src.g.vm->fd };
@@ -739,7 +739,7 @@ static void move_in_vain(struct end *src, int sock)
 	_exit(1);
 }
 
-TEST_F_TIMEOUT(process, waiting_move_can_be_killed, 200)
+TEST_F(process, waiting_move_can_be_killed)
 {
 	struct runner r = { .stop = true };
 	struct end src, dst;

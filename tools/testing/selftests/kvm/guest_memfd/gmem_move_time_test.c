@@ -106,7 +106,7 @@ static uint64_t best_move_of(size_t size, size_t touched, void *shared,
 /* Something that takes 10 ns for each page takes more for 1 GiB. */
 #define SLACK_US 2500
 
-TEST_F_TIMEOUT(time, does_not_grow_with_memory, 300)
+TEST_F(time, does_not_grow_with_memory)
 {
 	uint64_t small, large, sparse;
 
@@ -136,7 +136,7 @@ static void touch_some(struct big *b, int page)
 	}
 }
 
-TEST_F_TIMEOUT(time, does_not_grow_with_attributes, 300)
+TEST_F(time, does_not_grow_with_attributes)
 {
 	uint64_t none, many;
 	struct big b;

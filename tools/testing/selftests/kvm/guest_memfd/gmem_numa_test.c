@@ -371,7 +371,7 @@ static void *touch_memory(void *arg)
 }
 
 /* What the guest finds is 0, or what it has just written. */
-TEST_F_TIMEOUT(plain, policies_change_under_faults_and_holes, 120)
+TEST_F(plain, policies_change_under_faults_and_holes)
 {
 	static void *(* const fns[])(void *) = {
 		set_policies, punch_holes, touch_memory,

@@ -266,7 +266,7 @@ static void *run_populate(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(populate, waits_for_its_source_without_the_file, 200)
+TEST_F(populate, waits_for_its_source_without_the_file)
 {
 	struct gmem_vm *g = &self->g;
 	struct populater p = { .g = g, .src = self->src };
@@ -301,7 +301,7 @@ TEST_F_TIMEOUT(populate, waits_for_its_source_without_the_file, 200)
 }
 
 /* It does not wait if it is killed. */
-TEST_F_TIMEOUT(populate, is_killed_while_it_waits, 200)
+TEST_F(populate, is_killed_while_it_waits)
 {
 	void *missing = self->src + PAGE_SIZE;
 	struct gmem_vm g;
@@ -412,7 +412,7 @@ static void check_race(struct gmem_vm *g, bool punched)
 		       0);
 }
 
-TEST_F_TIMEOUT(populate, races_with_faults_and_holes, 120)
+TEST_F(populate, races_with_faults_and_holes)
 {
 	struct gmem_vm *g = &self->g;
 	struct race race = { .g = g, .src = self->src };
@@ -457,7 +457,7 @@ TEST_F_TIMEOUT(populate, races_with_faults_and_holes, 120)
 }
 
 /* Nobody punches: the first to come decides about a page, for good. */
-TEST_F_TIMEOUT(populate, races_with_faults, 120)
+TEST_F(populate, races_with_faults)
 {
 	struct gmem_vm *g = &self->g;
 	struct race race = { .g = g, .src = self->src };

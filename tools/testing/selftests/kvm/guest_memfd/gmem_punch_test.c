@@ -116,7 +116,7 @@ static void guest_take_turns(void)
 	GUEST_DONE();
 }
 
-TEST_F_TIMEOUT(punch, running_guest_sees_zero_at_once, 200)
+TEST_F(punch, running_guest_sees_zero_at_once)
 {
 	struct gmem_vm *g = &self->g;
 	uint64_t *theirs = guest_global(g->vm, guest_round);
@@ -164,7 +164,7 @@ static void *churn_memory(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(punch, running_guest_sees_zero_or_its_own, 200)
+TEST_F(punch, running_guest_sees_zero_or_its_own)
 {
 	struct guest_random_state rng = new_guest_random_state(1);
 	struct gmem_vm *g = &self->g;

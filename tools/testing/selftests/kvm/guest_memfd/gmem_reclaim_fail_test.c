@@ -176,7 +176,7 @@ static void restore_leak(void)
 	TEST_ASSERT_EQ(gmem_leaked_pages(), 0);
 }
 
-TEST_F_TIMEOUT(fail, page_that_cannot_be_reclaimed_from_a_hole, 200)
+TEST_F(fail, page_that_cannot_be_reclaimed_from_a_hole)
 {
 	struct gmem_vm *g = &self->g;
 	long pages = gmem_file_pages();
@@ -203,7 +203,7 @@ TEST_F_TIMEOUT(fail, page_that_cannot_be_reclaimed_from_a_hole, 200)
 	EXPECT_EQ(0, gmem_count_owners());
 }
 
-TEST_F_TIMEOUT(fail, page_that_cannot_be_reclaimed_from_a_file, 200)
+TEST_F(fail, page_that_cannot_be_reclaimed_from_a_file)
 {
 	struct gmem_vm *g = &self->g;
 	int number;
@@ -218,7 +218,7 @@ TEST_F_TIMEOUT(fail, page_that_cannot_be_reclaimed_from_a_file, 200)
 	restore_leak();
 }
 
-TEST_F_TIMEOUT(fail, first_and_last_page_cannot_be_reclaimed, 200)
+TEST_F(fail, first_and_last_page_cannot_be_reclaimed)
 {
 	const long at[] = { 0, NR - 1 };
 	struct gmem_vm *g = &self->g;
@@ -234,7 +234,7 @@ TEST_F_TIMEOUT(fail, first_and_last_page_cannot_be_reclaimed, 200)
 	}
 }
 
-TEST_F_TIMEOUT(fail, no_page_can_be_reclaimed, 200)
+TEST_F(fail, no_page_can_be_reclaimed)
 {
 	struct gmem_vm *g = &self->g;
 
@@ -254,7 +254,7 @@ TEST_F_TIMEOUT(fail, no_page_can_be_reclaimed, 200)
 }
 
 /* A number that the hardware still knows is no other VM's. */
-TEST_F_TIMEOUT(fail, number_of_a_leaked_page_is_taken, 200)
+TEST_F(fail, number_of_a_leaked_page_is_taken)
 {
 	struct gmem_vm g, others[3];
 	int i, fd, number;

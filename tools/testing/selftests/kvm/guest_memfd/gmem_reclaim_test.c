@@ -181,7 +181,7 @@ static void stop_guest(struct gmem_vm *g, pthread_t thread)
 	pthread_join(thread, NULL);
 }
 
-TEST_F_TIMEOUT(way, hole_under_a_running_guest, 200)
+TEST_F(way, hole_under_a_running_guest)
 {
 	struct gmem_vm *g = &self->g;
 	struct gmem_transitions t;
@@ -806,7 +806,7 @@ static void *check_all(void *arg)
 }
 
 /* Two VMs shared it with one that is gone: the first to come inherits. */
-TEST_F_TIMEOUT(page, is_inherited_by_one_of_two, 200)
+TEST_F(page, is_inherited_by_one_of_two)
 {
 	struct gmem_vm *g = &self->g, a, b;
 	pthread_t thread;
@@ -830,7 +830,7 @@ TEST_F_TIMEOUT(page, is_inherited_by_one_of_two, 200)
 }
 
 /* Of a VMM that is killed: the guest is running, nothing was closed. */
-TEST_F_TIMEOUT(page, of_a_process_that_is_killed, 200)
+TEST_F(page, of_a_process_that_is_killed)
 {
 	struct gmem_vm g;
 	pid_t pid;

@@ -91,7 +91,7 @@ static void print_time(const char *what, uint64_t us)
 	ksft_print_msg("%s: %.1f ns per page\n", what, us * 1000.0 / NR_PAGES);
 }
 
-TEST_F_TIMEOUT(time, punch, 300)
+TEST_F(time, punch)
 {
 	struct gmem_vm *g = &self->g;
 	uint64_t best = -1;
@@ -106,7 +106,7 @@ TEST_F_TIMEOUT(time, punch, 300)
 	print_time("punch", best);
 }
 
-TEST_F_TIMEOUT(time, close, 300)
+TEST_F(time, close)
 {
 	struct gmem_vm *g = &self->g;
 	uint64_t best = -1;

@@ -115,7 +115,7 @@ static void *take_odd_turns(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(share, guests_talk_while_both_run, 200)
+TEST_F(share, guests_talk_while_both_run)
 {
 	struct gmem_vm *owner = &self->owner;
 	pthread_t thread;

@@ -26,18 +26,18 @@ FIXTURE_TEARDOWN(zero)
 	gmem_usage_check(&self->usage);
 }
 
-TEST_F_TIMEOUT(zero, touched, 120)
+TEST_F(zero, touched)
 {
 	gmem_guest_expect(&self->g, 0, TEST_SIZE, 0);
 }
 
-TEST_F_TIMEOUT(zero, allocated, 120)
+TEST_F(zero, allocated)
 {
 	gmem_allocate(self->g.fd, 0, TEST_SIZE);
 	gmem_guest_expect(&self->g, 0, TEST_SIZE, 0);
 }
 
-TEST_F_TIMEOUT(zero, pre_faulted, 120)
+TEST_F(zero, pre_faulted)
 {
 	struct kvm_pre_fault_memory range = {
 		.gpa = GMEM_GPA,
@@ -50,7 +50,7 @@ TEST_F_TIMEOUT(zero, pre_faulted, 120)
 	gmem_guest_expect(&self->g, 0, TEST_SIZE, 0);
 }
 
-TEST_F_TIMEOUT(zero, punched, 120)
+TEST_F(zero, punched)
 {
 	struct gmem_vm *g = &self->g;
 
@@ -60,7 +60,7 @@ TEST_F_TIMEOUT(zero, punched, 120)
 	gmem_guest_expect(g, 0, TEST_SIZE, 0);
 }
 
-TEST_F_TIMEOUT(zero, converted_and_punched, 120)
+TEST_F(zero, converted_and_punched)
 {
 	struct gmem_vm *g = &self->g;
 
@@ -72,7 +72,7 @@ TEST_F_TIMEOUT(zero, converted_and_punched, 120)
 	gmem_guest_expect(g, 0, TEST_SIZE, 0);
 }
 
-TEST_F_TIMEOUT(zero, new_file_in_an_old_slot, 120)
+TEST_F(zero, new_file_in_an_old_slot)
 {
 	struct gmem_vm *g = &self->g;
 
@@ -84,7 +84,7 @@ TEST_F_TIMEOUT(zero, new_file_in_an_old_slot, 120)
 	gmem_guest_expect(g, 0, TEST_SIZE, 0);
 }
 
-TEST_F_TIMEOUT(zero, memory_of_another_vm, 120)
+TEST_F(zero, memory_of_another_vm)
 {
 	struct gmem_vm other;
 

@@ -28,6 +28,14 @@
 #include "ucall_common.h"
 #include "kselftest_harness.h"
 
+/*
+ * In seconds.  Whoever runs a program limits all of it (vm/tests.cfg); a limit
+ * per test that suits both a fast machine and an emulated one with a debug
+ * kernel does not exist, so this one only ends what would never end.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 3600
+
 /* Names that 6.12's headers do not have yet. */
 #ifndef KVM_CAP_GUEST_MEMFD_FLAGS
 #define KVM_CAP_GUEST_MEMFD_FLAGS 244
