@@ -340,7 +340,11 @@ static inline void gmem_pollute_free_memory(void)
 	size = min(size / 10 * 8, (size_t)SZ_256M) & ~(PAGE_SIZE - 1);
 	pid = gmem_fork();
 	if (!pid) {
-		memset(gmem_mmap(size), 0x5a, size);
+		void *mem = gmem_mmap(size);
+
+		/* Most of it in pieces that take the debug kernel less time. */
+		madvise(mem, size - min(size, (size_t)SZ_32M), MADV_HUGEPAGE);
+		memset(mem, 0x5a, size);
 		_exit(0);
 	}
 	gmem_wait_ok(pid);
