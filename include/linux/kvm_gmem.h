@@ -85,6 +85,13 @@ int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 void kvm_gmem_bind_commit(struct kvm_memory_slot *slot);
 void kvm_gmem_unbind(struct kvm_memory_slot *slot);
 
+/* What Linux 6.12.118 calls in place of kvm_gmem_bind(). */
+int kvm_gmem_prepare_memory_region(struct kvm *kvm,
+				   struct kvm_memory_slot *slot,
+				   unsigned int fd, u64 offset);
+int kvm_gmem_commit_memory_region(struct kvm *kvm,
+				  struct kvm_memory_slot *slot);
+
 bool kvm_gmem_is_writable(const struct kvm_memory_slot *slot);
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order);
@@ -181,6 +188,21 @@ static inline int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 static inline void kvm_gmem_bind_commit(struct kvm_memory_slot *slot)
 {
 	WARN_ON_ONCE(1);
+}
+
+static inline int kvm_gmem_prepare_memory_region(struct kvm *kvm,
+						 struct kvm_memory_slot *slot,
+						 unsigned int fd, u64 offset)
+{
+	WARN_ON_ONCE(1);
+	return -EIO;
+}
+
+static inline int kvm_gmem_commit_memory_region(struct kvm *kvm,
+						struct kvm_memory_slot *slot)
+{
+	WARN_ON_ONCE(1);
+	return -EIO;
 }
 
 static inline void kvm_gmem_unbind(struct kvm_memory_slot *slot)

@@ -11,7 +11,8 @@
  * whose metadata is there becomes visible to invalidations in
  * kvm_gmem_bind_commit(), which cannot fail, right before it becomes visible to
  * faults.  kvm_gmem_unbind() undoes either, once no fault can reach the memslot
- * any more and before its metadata is freed.
+ * any more and before its metadata is freed.  Since 6.12.118 Linux has names of
+ * its own for these steps.
  *
  * The memslot carries its own node of the view's interval tree: binding
  * allocates nothing that would have to be accounted for or could run out.
@@ -88,6 +89,27 @@ int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 	if (GMEM_I(file_inode(file))->flags & GUEST_MEMFD_FLAG_MMAP)
 		slot->flags |= KVM_MEMSLOT_GMEM_ONLY;
 	RB_CLEAR_NODE(&slot->gmem.node.rb);
+	return 0;
+}
+
+/*
+ * Linux 6.12.118 and later drop the reference that the first of these takes,
+ * whether the memslot comes into being or not, and call kvm_gmem_unbind() only
+ * for one that did.  The second is called when nothing can fail any more.
+ */
+
+int kvm_gmem_prepare_memory_region(struct kvm *kvm,
+				   struct kvm_memory_slot *slot,
+				   unsigned int fd, u64 offset)
+{
+	return kvm_gmem_bind(kvm, slot, fd, offset);
+}
+
+int kvm_gmem_commit_memory_region(struct kvm *kvm, struct kvm_memory_slot *slot)
+{
+	lockdep_assert_held(&kvm->slots_lock);
+
+	get_file(slot->gmem.file);
 	return 0;
 }
 
