@@ -14,6 +14,9 @@ BEGUN=0
 # Boots so far, to tell their logs apart.
 BOOTS=0
 
+# How many machines the caller runs at a time.
+LANES=1
+
 # Empty log directory $1 for this run alone: another run waits for its turn.
 open_logs() {
 	local out=$1
@@ -28,33 +31,61 @@ open_logs() {
 	mkdir -p "$out"
 }
 
-# Show the programs' output, line by line as it comes, and split it at init's
-# marks into $1/JOB.log.
+# Print line $1, or keep it for flush_output if other machines print as well.
+HELD=
+say() {
+	if ((LANES == 1)); then
+		echo "$1"
+	else
+		HELD+=$1$'\n'
+	fi
+}
+
+# Print what was kept in one piece.
+flush_output() {
+	[[ -n $HELD ]] || return 0
+	(
+		flock 9
+		printf '%s' "$HELD"
+	) 9>>"$BUILD/logs/print.lock"
+	HELD=
+}
+
+# Show the programs' output, line by line as it comes, or program by program
+# where several machines run, and split it at init's marks into $1/JOB.log.
 show_output() {
-	local out=$1 mark=$'\x1e' log=/dev/null line blank='' begun=$BEGUN
+	local out=$1 mark=$'\x1e' job='' log=/dev/null line blank='' begun=$BEGUN since
 
 	while IFS= read -r line; do
 		line=${line%$'\r'}
 		case $line in
 		"${mark}begin "*)
-			begun=$((begun + 1))
-			log=$out/${line#*begin }.log
-			echo "[$begun/$TOTAL] ${line#*begin }"
+			begun=$((begun + 1)) since=$SECONDS
+			job=${line#*begin }
+			log=$out/$job.log
+			say "[$begun/$TOTAL] $job"
 			: >"$log" ;;
 		"${mark}end "*)
+			say "# $job took $((SECONDS - since)) s"
+			flush_output
 			log=/dev/null ;;
 		'')
 			# One of these comes before each mark.
-			[[ -z $blank ]] || echo | tee -a "$log"
+			[[ -z $blank ]] || say_and_log '' "$log"
 			blank=1
 			continue ;;
 		*)
-			[[ -z $blank ]] || echo | tee -a "$log"
-			echo "$line"
-			echo "$line" >>"$log" ;;
+			[[ -z $blank ]] || say_and_log '' "$log"
+			say_and_log "$line" "$log" ;;
 		esac
 		blank=
 	done
+	flush_output
+}
+
+say_and_log() {
+	say "$1"
+	echo "$1" >>"$2"
 }
 
 # The part of console log $1 that belongs to job $2.

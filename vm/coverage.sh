@@ -33,9 +33,9 @@ list_objects() {
 merge() {
 	local out=$1 log boot first=''
 
-	for log in "$BUILD"/logs/coverage-ours/gcov_*.log; do
-		[[ $log != *.console.log ]] || continue
-		boot=$out/$(basename "$log" .log)
+	for log in "$BUILD"/logs/coverage-ours/*/gcov.log; do
+		[[ -e $log ]] || continue
+		boot=$out/$(basename "$(dirname "$log")")
 		mkdir -p "$boot"
 		base64 -d <"$log" | tar -xz -C "$boot"
 		if [[ -z $first ]]; then

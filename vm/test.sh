@@ -23,13 +23,14 @@ GCOV_SECONDS=60
 
 usage() {
 	cat <<-EOF
-	Usage: make test [T=REGEX] [KERNEL=stock|debug|coverage] [MODULES=ours|base|model]
-	   or: vm/test.sh [--kernel stock|debug|coverage] [--modules ours|base|model] [REGEX]
+	Usage: make test [T=REGEX] [KERNEL=stock|debug|kcsan|coverage] [MODULES=ours|base|model]
+	   or: vm/test.sh [--kernel stock|debug|kcsan|coverage] [--modules ours|base|model] [REGEX]
 
 	Run the tests of vm/tests.cfg whose names match REGEX, in as few boots as
-	they allow.  Logs go to build/logs/KERNEL-MODULES/.  With the stock kernel
-	and this project's modules, vm/test/*_test.sh, the tests of the harness
-	itself, run first.
+	they allow, at once as many as there are processors (on the stock kernel one:
+	there some measure time).  Logs go to build/logs/KERNEL-MODULES/, into a
+	directory for each kind of machine.  With the stock kernel and this project's
+	modules, vm/test/*_test.sh, the tests of the harness itself, run first.
 
 	A test passes only if its verdict arrives, it exits 0, its KTAP plan is
 	complete without a failure, the kernel does not complain, and nothing is left
@@ -68,8 +69,12 @@ SELECTED=()
 select_tests() {
 	local name kernels like=$KERNEL
 
-	# It has what the debug kernel has, but for the checkers.
-	[[ $like != coverage ]] || like=debug
+	# The one has what the debug kernel has, but for the checkers; the other
+	# runs what needs neither Debian's kernel nor the ownership model.
+	case $KERNEL in
+	coverage) like=debug ;;
+	kcsan) like="stock debug" ;;
+	esac
 	for name in "${NAMES[@]}"; do
 		kernels=" $(config "$name" kernel "stock debug") "
 		if [[ $name =~ $PATTERN && $kernels = *" $like "* ]]; then
@@ -121,11 +126,16 @@ run_host_test() {
 	add_up "$name"
 }
 
+# Jobs before and after those of each machine.
+FIRST_JOB=
+LAST_JOB=
+
 # The job lines, for run.sh --jobs, of the selected tests that want machine $1
 # ("CPUS MEM [APPEND]").
 job_lines() {
 	local machine=$1 name seconds
 
+	[[ -z $FIRST_JOB ]] || echo "$FIRST_JOB"
 	for name in "${SELECTED[@]}"; do
 		[[ $(machine_of "$name") = "$machine" ]] || continue
 		seconds=$(config "$name" timeout 60)
@@ -133,7 +143,7 @@ job_lines() {
 		echo "$name $seconds $BUILD/selftests/ours/$(config "$name" file "$name")" \
 			"$(config "$name" args)"
 	done
-	[[ $KERNEL != coverage ]] || echo "gcov_$BOOTS $GCOV_SECONDS $VM_DIR/gcov.sh"
+	[[ -z $LAST_JOB ]] || echo "$LAST_JOB"
 }
 
 machine_of() {
@@ -143,21 +153,72 @@ machine_of() {
 	echo "$(config "$1" cpus 1) $(config "$1" mem 2048)${append:+ $append}"
 }
 
-run_vm_tests() {
-	local machine cpus mem append name
+# The machines that the selected tests want, the busiest first.
+machines() {
+	local name
 
-	while read -r machine; do
-		read -r cpus mem append <<<"$machine"
-		job_lines "$machine" >"$OUT/jobs"
-		run_batch "$OUT" "$OUT/jobs" --kernel "$KERNEL" --modules "$MODULES" \
-			--cpus "$cpus" --mem "$mem" --append "$append"
-		while read -r name _; do
-			judge_job "$OUT/$name"
-			add_up "$name"
-		done <"$OUT/jobs"
-		add_up_machine "$machine"
-	done < <(for name in "${SELECTED[@]}"; do machine_of "$name"; done | sort -u)
-	rm -f "$OUT/jobs"
+	for name in "${SELECTED[@]}"; do
+		machine_of "$name"
+	done | sort | uniq -c | sort -rn | sed 's/^ *[0-9]* //'
+}
+
+# Run the jobs of $1/jobs on machine $2.
+run_machine() {
+	local out=$1 cpus mem append
+
+	read -r cpus mem append <<<"$2"
+	run_batch "$out" "$out/jobs" --kernel "$KERNEL" --modules "$MODULES" \
+		--cpus "$cpus" --mem "$mem" --append "$append"
+}
+
+# An emulated machine keeps one processor busy. With Debian's kernel, where
+# some tests measure time, only one runs.
+run_vm_tests() {
+	local machines i
+
+	mapfile -t machines < <(machines)
+	if [[ $KERNEL != stock ]]; then
+		LANES=$((${#machines[@]} < $(nproc) ? ${#machines[@]} : $(nproc)))
+	fi
+
+	# To be able to end each with what it started.
+	set -m
+	trap 'end_machines; exit 130' INT TERM
+	for i in "${!machines[@]}"; do
+		((i < LANES)) || wait -n || true
+		mkdir -p "$OUT/$i"
+		job_lines "${machines[i]}" >"$OUT/$i/jobs"
+		run_machine "$OUT/$i" "${machines[i]}" </dev/null &
+		PIDS+=($!)
+		BEGUN=$((BEGUN + $(wc -l <"$OUT/$i/jobs")))
+	done
+	wait
+	trap - INT TERM
+	set +m
+
+	for i in "${!machines[@]}"; do
+		judge_machine "$OUT/$i" "${machines[i]}"
+	done
+}
+
+PIDS=()
+end_machines() {
+	local pid
+
+	for pid in "${PIDS[@]}"; do
+		kill -TERM -- "-$pid" 2>/dev/null || true
+	done
+}
+
+# Take over what machine $2 left in directory $1, and count it.
+judge_machine() {
+	local out=$1 name
+
+	while read -r name _; do
+		judge_job "$out/$name"
+		add_up "$name"
+	done <"$out/jobs"
+	add_up_machine "$out" "$2"
 }
 
 # Add test $1's counts to the sums, and its failures to the list.
@@ -173,16 +234,15 @@ add_up() {
 	done
 }
 
-# What a boot of machine $1 did wrong that is no test's fault.
+# What a boot of machine $2 did wrong that is no test's fault.
 add_up_machine() {
-	local machine=$1 reason
+	local result=$1/machine.result machine=$2 reason
 
-	[[ -e $OUT/machine.result ]] || return 0
+	[[ -e $result ]] || return 0
 	while read -r reason; do
 		FAILURES+=("machine ($machine): $reason")
 		SUM_FAILED=$((SUM_FAILED + 1))
-	done <"$OUT/machine.result"
-	rm "$OUT/machine.result"
+	done <"$result"
 }
 
 parse_options() {
@@ -215,6 +275,9 @@ main() {
 
 	build
 	open_logs "$OUT"
+	if [[ $KERNEL = coverage ]]; then
+		LAST_JOB="gcov $GCOV_SECONDS $VM_DIR/gcov.sh"
+	fi
 	for file in "${HOST_TESTS[@]}"; do
 		run_host_test "$file"
 	done
