@@ -83,6 +83,12 @@ main() {
 		make -s -C "$tree" O="$out" KCFLAGS=-Werror "$@" arch/x86/kvm/
 		return
 	fi
+	# With KCSAN, what KVM's own threads may race for.  As a variable of the
+	# environment it is the default of files that do not say otherwise.
+	if grep -qx CONFIG_KCSAN=y "$out/.config"; then
+		# shellcheck disable=SC2016 # make expands it
+		export KCSAN_SANITIZE='$(if $(filter arch/x86/kvm/% lib/xarray,$(obj)/$(target-stem)),,n)'
+	fi
 	make -s -C "$tree" O="$out" LOCALVERSION="-$name" "$@" bzImage
 	# With gcov, of all the kernel only the modules, which are KVM, count.
 	if grep -qx CONFIG_GCOV_KERNEL=y "$out/.config"; then

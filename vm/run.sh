@@ -38,11 +38,11 @@ usage() {
 
 	  --modules NAME          KVM: ours (default), base (the unmodified one) or
 	                          model (ours with the ownership model)
-	  --kernel stock|debug|coverage|7
+	  --kernel stock|debug|kcsan|coverage|7
 	                          Debian's kernel (default); one with KASAN, lockdep,
-	                          kmemleak and the model ('ours' only); one with gcov
-	                          and the model; or the unmodified Linux 7 with its
-	                          own modules
+	                          kmemleak and the model ('ours' only); one with
+	                          KCSAN; one with gcov and the model; or the
+	                          unmodified Linux 7 with its own modules
 	  --flavour NAME          stock: cloud-amd64 (default) or amd64
 	  --cpus N                default 1
 	  --mem M                 MiB, default 2048
@@ -127,6 +127,10 @@ find_stock() {
 
 find_debug() {
 	find_built "${BASE:-[0-9.]+}-debug" "kernel CONFIG=debug"
+}
+
+find_kcsan() {
+	find_built "${BASE:-[0-9.]+}-kcsan" "kernel CONFIG=kcsan"
 }
 
 find_coverage() {
@@ -323,7 +327,7 @@ check_word() {
 
 check_options() {
 	check_word --modules "$MODULES_OPT" ours base model
-	check_word --kernel "$KERNEL" stock debug coverage 7
+	check_word --kernel "$KERNEL" stock debug kcsan coverage 7
 	check_word --flavour "$FLAVOUR" cloud-amd64 amd64
 	check_word --accel "$ACCEL" tcg kvm
 	[[ "$CPUS $MEM $SECONDS_OPT" =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] ||
