@@ -86,4 +86,8 @@ void gmem_test_debugfs_exit(void);
 void gmem_test_record(kvm_pfn_t pfn);
 bool gmem_test_tied(void);
 
+/* test_delay.c */
+void gmem_test_delay_init(struct dentry *dir);
+void gmem_test_delay_exit(void);
+
 #endif /* __KVM_GMEM_TEST_H */

@@ -32,6 +32,8 @@
  *   those that were recorded, and looks for the number in these.
  * restore
  *   To write frees what was leaked.
+ * delay
+ *   Delays at functions: see test_delay.c.
  * fail_bind, fail_grab, fail_prepare, fail_reclaim, fail_move
  *   Fault attributes: see Documentation/fault-injection/.
  */
@@ -529,11 +531,13 @@ void gmem_test_debugfs_init(struct dentry *parent)
 	debugfs_create_file("scan", 0600, dir, NULL, &gmem_test_scan_fops);
 	debugfs_create_file("restore", 0200, dir, NULL, &gmem_test_restore_fops);
 	gmem_test_init_faults(dir);
+	gmem_test_delay_init(dir);
 	gmem_test_dir = dir;
 }
 
 void gmem_test_debugfs_exit(void)
 {
 	debugfs_remove(gmem_test_dir);
+	gmem_test_delay_exit();
 	xa_destroy(&gmem_test_recorded);
 }
