@@ -30,6 +30,9 @@ Try it
                        KERNEL=debug on a kernel with KASAN and lockdep
   make fuzz MINUTES=N  random calls in random order, compared with a model, for
                        N minutes with new seeds; KERNEL=debug as above
+  make stress MINUTES=N
+                       the races of the tests, with delays in the kernel, for N
+                       minutes; KERNEL=debug, or kcsan to find data races
   make test-kvm        compare upstream's KVM selftests on our modules and on
                        the unmodified ones
   make test-7.2        compare Linux 7's own tests of guest_memfd on its kernel,
@@ -42,12 +45,14 @@ Try it
 Build
   make modules         kvm.ko, kvm-amd.ko, kvm-intel.ko for a stock Debian kernel
   make modules-base    the same from the unmodified source
-  make kernel          a kernel of our own: CONFIG=debug, coverage or kernel (plain)
+  make kernel          a kernel of our own: CONFIG=debug, kcsan, coverage or
+                       kernel (plain)
   make selftests       KVM selftests, ours and upstream's
   make tree            the patched source
 Maintain
   make check           shellcheck, checkpatch, sparse, W=1
   make check-configs   compile KVM with other configurations
+  make check-uapi      compare the headers that we add with those of Linux 7
   make drift           what upstream changed in the files that we patch
   make refresh         rewrite the patches for another point release
   make patch           everything as a series for git am, in build/patch
@@ -64,7 +69,7 @@ endef
 
 .DELETE_ON_ERROR:
 .PHONY: help tree origin host modules modules-base kernel kernel-7 selftests \
-	check check-configs test-full drift refresh patch install uninstall clean distclean
+	check check-configs check-uapi test-full drift refresh patch install uninstall clean distclean
 
 help:
 	$(info $(HELP))
@@ -114,6 +119,10 @@ check: tree
 	@vm/deps.sh modules check
 	@base/debs.sh host $(BASE) amd64
 	@.ci/check $(TREE) $(call HEADERS,amd64) build/check
+
+check-uapi: tree origin
+	@vm/deps.sh kernel
+	@base/uapi.sh $(TREE) $(ORIGIN)
 
 test-full:
 	@.ci/run --full
