@@ -7,16 +7,19 @@ T ?= .
 KERNEL ?= stock
 MODULES ?= $(if $(MODEL),model,ours)
 
-# How long to fuzz.
+# How long to fuzz, or to race.
 MINUTES ?= 10
 
-.PHONY: shell test fuzz test-kvm test-7.2 coverage bench-reclaim
+.PHONY: shell test stress fuzz test-kvm test-7.2 coverage bench-reclaim
 
 shell:
 	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
 
 test:
 	BASE=$(BASE) vm/test.sh --kernel $(KERNEL) --modules $(MODULES) '$(T)'
+
+stress:
+	BASE=$(BASE) vm/stress.sh --kernel $(KERNEL) '$(T)' $(MINUTES)
 
 # The limit leaves time to make a failure short.
 fuzz: selftests $(if $(filter debug,$(KERNEL)),kernel,modules)

@@ -1,0 +1,64 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Run the races of the tests for a while, with delays at random functions.
+
+set -euo pipefail
+
+VM_DIR=$(dirname "$(realpath "$0")")
+
+# shellcheck source=vm/test.sh
+source "$VM_DIR/test.sh"
+
+# Upper limit of each delay.
+DELAY_US=500
+
+usage() {
+	cat <<-EOF
+	Usage: make stress MINUTES=N [T=REGEX] [KERNEL=stock|debug|kcsan]
+	   or: vm/stress.sh [--kernel stock|debug|kcsan] [REGEX] MINUTES
+
+	Run those tests whose names match REGEX and that vm/tests.cfg calls races,
+	again and again until MINUTES have passed.  The ownership model watches
+	(not on kcsan), and each time other functions of the kernel begin with delays.
+	The first failure ends it; logs are in build/logs/stress-KERNEL/ROUND.
+	EOF
+}
+
+main() {
+	local minutes=${*: -1} round=0 name
+
+	parse_options "${@:1:$#-1}"
+	if [[ ! $minutes =~ ^[0-9]+$ ]]; then
+		usage >&2
+		exit 2
+	fi
+	read_config
+	for name in "${NAMES[@]}"; do
+		if [[ $name =~ $PATTERN && -n ${CFG[$name.races]+set} ]]; then
+			SELECTED+=("$name")
+			CFG[$name.args]=${CFG[$name.races]}
+		fi
+	done
+	if [[ $KERNEL = stock ]]; then
+		MODULES=model
+	fi
+	if [[ $KERNEL != kcsan ]]; then
+		FIRST_JOB="delays 60 $VM_DIR/delays.sh $DELAY_US"
+	fi
+
+	build
+	while ((SECONDS < minutes * 60 && SUM_FAILED == 0)); do
+		round=$((round + 1)) BEGUN=0 TOTAL=${#SELECTED[@]}
+		OUT=$BUILD/logs/stress-$KERNEL/$round
+		echo "round $round"
+		open_logs "$OUT"
+		run_vm_tests
+	done
+	((${#FAILURES[@]} == 0)) || printf 'FAILED %s\n' "${FAILURES[@]}"
+	echo "$round rounds in $((SECONDS / 60)) minutes"
+	echo "$SUM_PASSED passed, $SUM_FAILED failed, $SUM_SKIPPED skipped"
+	((SUM_FAILED == 0))
+}
+
+main "$@"
