@@ -421,6 +421,44 @@ TEST_F(model, is_empty_and_can_be_reset)
 	ASSERT_MODEL(0);
 }
 
+#define NR_CALLS 50
+
+/* A delay is half as long as its limit on average. */
+TEST_F(model, delays_functions)
+{
+	struct gmem_vm g;
+	uint64_t quick, slow;
+	int i;
+
+	gmem_vm_create(&g, TEST_SIZE);
+	quick = gmem_now_us();
+	for (i = 0; i < NR_CALLS; i++)
+		gmem_punch(g.fd, 0, TEST_SIZE);
+	quick = gmem_now_us() - quick;
+
+	gmem_model_write("delay", "kvm_gmem_punch_hole 10000");
+	slow = gmem_now_us();
+	for (i = 0; i < NR_CALLS; i++)
+		gmem_punch(g.fd, 0, TEST_SIZE);
+	slow = gmem_now_us() - slow;
+	EXPECT_EQ(NR_CALLS, gmem_read_long(GMEM_MODEL "delay",
+					   "kvm_gmem_punch_hole 10000 "));
+	EXPECT_LT(quick + NR_CALLS * 2500, slow);
+
+	EXPECT_EQ(EEXIST, __gmem_model_write("delay", "kvm_gmem_punch_hole 1"));
+	EXPECT_EQ(ENOENT, __gmem_model_write("delay", "no_such_function 1"));
+	EXPECT_EQ(EINVAL, __gmem_model_write("delay", "kvm_gmem_fallocate"));
+	EXPECT_EQ(EINVAL, __gmem_model_write("delay", "kvm_gmem_fallocate 0"));
+	EXPECT_EQ(EINVAL, __gmem_model_write("delay", "kvm_gmem_fallocate 10001"));
+	EXPECT_EQ(EINVAL, __gmem_model_write("delay", "kvm_gmem_fallocate 1 1"));
+
+	gmem_model_write("delay", "\n");
+	EXPECT_EQ(ENOENT, __gmem_model_write("delay", "no_such_function 1"));
+	gmem_model_write("delay", "kvm_gmem_punch_hole 1");
+	gmem_model_write("delay", "\n");
+	gmem_vm_free(&g);
+}
+
 int main(int argc, char *argv[])
 {
 	gmem_require_model();
