@@ -6,10 +6,10 @@
  */
 #include <sys/resource.h>
 
+#include "gmem_cgroup_util.h"
 #include "gmem_mmap_util.h"
 
 #define TEST_SIZE SZ_16M
-#define CGROUP	  "/sys/fs/cgroup/gmem_account_test"
 
 /* Counters are kept per CPU in batches of 64 pages. */
 #define SLACK	  SZ_2M
@@ -22,24 +22,13 @@ FIXTURE(account)
 FIXTURE_SETUP(account)
 {
 	gmem_usage_get(&self->usage);
-	TEST_ASSERT(!mkdir(CGROUP, 0755) || errno == EEXIST,
-		    "cannot create %s", CGROUP);
+	gmem_cgroup_create();
 }
 
 FIXTURE_TEARDOWN(account)
 {
 	gmem_usage_check(&self->usage);
-	EXPECT_EQ(0, rmdir(CGROUP));
-}
-
-static long charged(const char *what)
-{
-	return gmem_read_long(CGROUP "/memory.stat", what);
-}
-
-static void enter_cgroup(void)
-{
-	gmem_write_file(CGROUP "/cgroup.procs", "0");
+	EXPECT_EQ(0, __gmem_cgroup_remove());
 }
 
 static void expect_near(long seen, long expected)
@@ -52,16 +41,16 @@ static void guest_is_charged(void)
 {
 	struct gmem_vm g;
 
-	enter_cgroup();
+	gmem_cgroup_enter();
 	gmem_vm_create(&g, TEST_SIZE);
-	expect_near(charged("file "), 0);
+	expect_near(gmem_cgroup_stat("file "), 0);
 	gmem_guest_fill(&g, 0, TEST_SIZE, 1);
-	expect_near(charged("file "), TEST_SIZE);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE);
 	gmem_punch(g.fd, 0, TEST_SIZE / 2);
-	expect_near(charged("file "), TEST_SIZE / 2);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE / 2);
 	gmem_delete_slot(g.vm, GMEM_SLOT);
 	gmem_vm_close_fd(&g);
-	expect_near(charged("file "), 0);
+	expect_near(gmem_cgroup_stat("file "), 0);
 }
 
 TEST_F(account, memory_is_charged_to_the_guest)
@@ -83,18 +72,18 @@ TEST_F(account, memory_is_charged_to_the_allocator)
 
 	gmem_vm_create(&g, TEST_SIZE);
 	gmem_guest_fill(&g, 0, TEST_SIZE / 2, 1);
-	expect_near(charged("file "), 0);
+	expect_near(gmem_cgroup_stat("file "), 0);
 
 	pid = gmem_fork();
 	if (!pid) {
-		enter_cgroup();
+		gmem_cgroup_enter();
 		gmem_allocate(g.fd, 0, TEST_SIZE);
 		_exit(0);
 	}
 	gmem_wait_ok(pid);
-	expect_near(charged("file "), TEST_SIZE / 2);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE / 2);
 	gmem_guest_fill(&g, 0, TEST_SIZE, 2);
-	expect_near(charged("file "), TEST_SIZE / 2);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE / 2);
 	gmem_vm_free(&g);
 }
 
@@ -113,24 +102,24 @@ TEST_F(account, memory_is_charged_to_the_host_that_touches_it)
 	gmem_plain_create(&g, TEST_SIZE);
 	gmem_guest_fill(&g, 0, TEST_SIZE / 4, 1);
 	gmem_host_fill(g.shared + TEST_SIZE / 4, TEST_SIZE / 4, 1);
-	expect_near(charged("file "), 0);
+	expect_near(gmem_cgroup_stat("file "), 0);
 
 	pid = gmem_fork();
 	if (!pid) {
-		enter_cgroup();
+		gmem_cgroup_enter();
 		gmem_host_expect(g.shared, TEST_SIZE / 2, 1);
-		expect_near(charged("file "), 0);
+		expect_near(gmem_cgroup_stat("file "), 0);
 		gmem_host_fill(g.shared, TEST_SIZE, 2);
 		_exit(0);
 	}
 	gmem_wait_ok(pid);
-	expect_near(charged("file "), TEST_SIZE / 2);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE / 2);
 	gmem_guest_expect(&g, 0, TEST_SIZE, 2);
-	expect_near(charged("file "), TEST_SIZE / 2);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE / 2);
 	gmem_punch(g.fd, TEST_SIZE / 2, TEST_SIZE / 4);
-	expect_near(charged("file "), TEST_SIZE / 4);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE / 4);
 	gmem_vm_free(&g);
-	expect_near(charged("file "), 0);
+	expect_near(gmem_cgroup_stat("file "), 0);
 }
 
 TEST_F(account, limit_is_kept_when_the_host_touches)
@@ -142,16 +131,16 @@ TEST_F(account, limit_is_kept_when_the_host_touches)
 	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS))
 		SKIP(return, "no host mappings");
 
-	gmem_write_file(CGROUP "/memory.max", "32M");
+	gmem_cgroup_limit("32M");
 	gmem_plain_create(&g, SZ_64M);
 	pid = gmem_fork();
 	if (!pid) {
-		enter_cgroup();
+		gmem_cgroup_enter();
 		gmem_host_fill(g.shared, SZ_64M, 1);
 		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_LT(0, gmem_read_long(CGROUP "/memory.events", "oom "));
+	EXPECT_LT(0, gmem_cgroup_event("oom "));
 	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	gmem_vm_free(&g);
 }
@@ -162,16 +151,16 @@ TEST_F(account, limit_is_kept)
 	int status;
 	pid_t pid;
 
-	gmem_write_file(CGROUP "/memory.max", "32M");
+	gmem_cgroup_limit("32M");
 	pid = gmem_fork();
 	if (!pid) {
 		gmem_vm_create(&g, SZ_64M);
-		enter_cgroup();
+		gmem_cgroup_enter();
 		__gmem_guest_fill(&g, 0, SZ_64M, 1);
 		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_LT(0, gmem_read_long(CGROUP "/memory.events", "oom "));
+	EXPECT_LT(0, gmem_cgroup_event("oom "));
 	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
@@ -187,25 +176,25 @@ TEST_F(account, survivor_of_the_oom_killer_keeps_the_charge)
 
 	gmem_vm_create(&other, TEST_SIZE);
 	gmem_guest_fill(&other, 0, TEST_SIZE, 0x1111);
-	gmem_write_file(CGROUP "/memory.max", "32M");
+	gmem_cgroup_limit("32M");
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
 	pid = gmem_fork();
 	if (!pid) {
 		gmem_vm_create(&g, SZ_64M);
 		gmem_send_fd(sock[1], g.fd);
-		enter_cgroup();
+		gmem_cgroup_enter();
 		__gmem_guest_fill(&g, 0, SZ_64M, 1);
 		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	EXPECT_LT(0, gmem_read_long(CGROUP "/memory.events", "oom_kill "));
+	EXPECT_LT(0, gmem_cgroup_event("oom_kill "));
 	gmem_guest_expect(&other, 0, TEST_SIZE, 0x1111);
 
 	fd = gmem_receive_fd(sock[0]);
-	EXPECT_LT(SZ_32M - 2 * SLACK, charged("file "));
+	EXPECT_LT(SZ_32M - 2 * SLACK, gmem_cgroup_stat("file "));
 	gmem_punch(fd, 0, SZ_64M);
-	expect_near(charged("file "), 0);
+	expect_near(gmem_cgroup_stat("file "), 0);
 	close(fd);
 	close(sock[0]);
 	close(sock[1]);
@@ -228,12 +217,12 @@ static long create_slots(uint32_t flags)
 	long own, all;
 	int i;
 
-	own = charged("slab ");
+	own = gmem_cgroup_stat("slab ");
 	all = gmem_read_long("/proc/meminfo", "Slab:") * 1024;
 	for (i = 0; i < NR_SLOTS; i++)
 		gmem_set_slot(vm, i, flags, i * 2 * PAGE_SIZE, PAGE_SIZE, mem,
 			      fd, i * stride + 3 * PAGE_SIZE);
-	own = charged("slab ") - own;
+	own = gmem_cgroup_stat("slab ") - own;
 	all = gmem_read_long("/proc/meminfo", "Slab:") * 1024 - all;
 	TEST_ASSERT(own > NR_SLOTS * 200, "only %ld bytes are charged", own);
 	return all - own;
@@ -248,7 +237,7 @@ static void bindings_are_charged(void)
 	long plain, bound = 0;
 	int i;
 
-	enter_cgroup();
+	gmem_cgroup_enter();
 	for (i = 0; i < 5; i++) {
 		plain = create_slots(0);
 		bound = create_slots(KVM_MEM_GUEST_MEMFD) - plain;
@@ -279,12 +268,12 @@ static void attributes_are_charged(void)
 	long base, many;
 	int i;
 
-	enter_cgroup();
+	gmem_cgroup_enter();
 	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	base = charged("slab ");
+	base = gmem_cgroup_stat("slab ");
 	for (i = 0; i < NR_RANGES; i++)
 		vm_mem_set_private(vm, 2 * i * PAGE_SIZE, PAGE_SIZE);
-	many = charged("slab ") - base;
+	many = gmem_cgroup_stat("slab ") - base;
 	TEST_ASSERT(many > NR_RANGES * 16, "only %ld bytes are charged", many);
 	kvm_vm_free(vm);
 }
@@ -350,8 +339,7 @@ TEST_F(account, files_are_charged)
 int main(int argc, char *argv[])
 {
 	gmem_require_sw_protected();
-	__TEST_REQUIRE(!__gmem_write_file("/sys/fs/cgroup/cgroup.subtree_control",
-					  "+memory"),
+	__TEST_REQUIRE(gmem_cgroup_can(),
 		       "mount cgroup2 with the memory controller");
 	return test_harness_run(argc, argv);
 }
