@@ -291,10 +291,10 @@ static void *punch_all(void *arg)
 TEST_F(bind, slots_come_and_go_under_punch_hole)
 {
 	pthread_t thread = gmem_thread(punch_all, &self->g.fd);
-	uint64_t end = gmem_now_ms() + 3000;
-	int i;
+	uint64_t start = gmem_now_ms();
+	int i, rounds;
 
-	while (gmem_now_ms() < end) {
+	for (rounds = 0; gmem_race_goes_on(start, rounds, 20); rounds++) {
 		TEST_ASSERT_EQ(0, __bind(&self->g, GMEM_SLOT, 0, 3, 77));
 		TEST_ASSERT_EQ(EEXIST, __bind(&self->g, GMEM_SLOT + 1, 5, 0, 3));
 		TEST_ASSERT_EQ(0, __bind(&self->g, GMEM_SLOT + 1, 1000, 0, 3));
@@ -303,6 +303,7 @@ TEST_F(bind, slots_come_and_go_under_punch_hole)
 	}
 	WRITE_ONCE(stop, true);
 	pthread_join(thread, NULL);
+	TH_LOG("%d rounds", rounds);
 }
 
 int main(int argc, char *argv[])

@@ -220,9 +220,10 @@ TEST_F(fault, pre_fault_lets_a_slot_be_deleted)
 {
 	struct gmem_vm *g = &self->g;
 	pthread_t thread = gmem_thread(pre_fault_loop, g->vcpu);
+	uint64_t start = gmem_now_ms();
 	int i;
 
-	for (i = 0; i < 50; i++) {
+	for (i = 0; gmem_race_goes_on(start, i, 20); i++) {
 		gmem_delete_slot(g->vm, GMEM_SLOT);
 		gmem_punch(g->fd, 0, TEST_SIZE);
 		gmem_vm_bind(g);
@@ -230,6 +231,7 @@ TEST_F(fault, pre_fault_lets_a_slot_be_deleted)
 	}
 	WRITE_ONCE(stop, true);
 	pthread_join(thread, NULL);
+	TH_LOG("%d rounds", i);
 }
 
 FIXTURE(obsolete_root)
@@ -277,12 +279,14 @@ TEST_F(obsolete_root, pre_fault_after_another_slot_is_deleted)
 TEST_F(obsolete_root, pre_fault_while_other_slots_are_deleted)
 {
 	pthread_t thread = gmem_thread(pre_fault_loop, self->vcpu);
+	uint64_t start = gmem_now_ms();
 	int i;
 
-	for (i = 0; i < 100; i++)
+	for (i = 0; gmem_race_goes_on(start, i, 20); i++)
 		flash_other_slot(self->vm, self->mem);
 	WRITE_ONCE(stop, true);
 	pthread_join(thread, NULL);
+	TH_LOG("%d rounds", i);
 }
 
 int main(int argc, char *argv[])

@@ -179,11 +179,12 @@ TEST_F(hwpoison, races_with_punch_hole)
 	const size_t size = SZ_16M;
 	struct gmem_vm *g = &self->g;
 	int fd = vm_create_guest_memfd(g->vm, size, 0);
+	uint64_t start = gmem_now_ms();
 	pthread_t thread;
 	int i;
 
 	gmem_guest_fill(g, 0, TEST_SIZE, 0x600d);
-	for (i = 0; i < 30; i++) {
+	for (i = 0; may_poison_more(start, i, 20); i++) {
 		struct poisoner p = {
 			.pfn = allocate_pfn(fd, size - PAGE_SIZE),
 		};
@@ -192,13 +193,14 @@ TEST_F(hwpoison, races_with_punch_hole)
 		thread = gmem_thread(poison_when_told, &p);
 		WRITE_ONCE(p.go, true);
 		/* Vary which of the two is first. */
-		usleep(i * 100);
+		usleep(i % 30 * 100);
 		gmem_punch(fd, 0, size);
 		pthread_join(thread, NULL);
 		gmem_punch(fd, 0, size);
 	}
 	close(fd);
 	gmem_guest_expect(g, 0, TEST_SIZE, 0x600d);
+	TH_LOG("%d rounds", i);
 }
 
 /*
@@ -214,11 +216,12 @@ TEST_F(hwpoison, races_with_the_end_of_the_file)
 {
 	struct guest_random_state rng = new_guest_random_state(1);
 	struct gmem_vm *g = &self->g;
+	uint64_t start = gmem_now_ms();
 	pthread_t poisoner, closer;
 	long delay = 0;
 	int i, err;
 
-	for (i = 0; i < 200; i++) {
+	for (i = 0; may_poison_more(start, i, 20); i++) {
 		struct poisoner p = {
 			.pfn = allocate_pfn(g->fd, BAD),
 			.delay_us = delay - guest_random_u32(&rng) % 200,
@@ -240,6 +243,7 @@ TEST_F(hwpoison, races_with_the_end_of_the_file)
 		g->fd = vm_create_guest_memfd(g->vm, TEST_SIZE, 0);
 		gmem_vm_bind(g);
 	}
+	TH_LOG("%d rounds", i);
 }
 
 /* The page is lost to the VM that has the memory in the end, and no other is. */
@@ -247,13 +251,14 @@ TEST_F(hwpoison, races_with_a_move)
 {
 	struct guest_random_state rng = new_guest_random_state(1);
 	struct gmem_vm *g = &self->g, next;
+	uint64_t start = gmem_now_ms();
 	pthread_t thread;
 	int i;
 
 	if (!kvm_has_cap(KVM_CAP_GUEST_MEMFD_LINK))
 		SKIP(return, "no links");
 
-	for (i = 0; i < 10; i++) {
+	for (i = 0; may_poison_more(start, i, 5); i++) {
 		struct poisoner p = {
 			.pfn = allocate_pfn(g->fd, BAD),
 			.delay_us = guest_random_u32(&rng) % 1000,
@@ -273,6 +278,7 @@ TEST_F(hwpoison, races_with_a_move)
 		expect_only_bad_page_missing(g);
 		gmem_punch(g->fd, BAD, PAGE_SIZE);
 	}
+	TH_LOG("%d rounds", i);
 }
 
 int main(int argc, char *argv[])

@@ -8,7 +8,6 @@
 
 #define NR_PAGES  256
 #define TEST_SIZE (NR_PAGES * PAGE_SIZE)
-#define RACE_MS	  4000
 #define NR_VMS	  2	/* in each process */
 #define NR_PROCS  3
 
@@ -85,13 +84,13 @@ static void churn_renew(struct churn *c)
 
 static void churn_in_process(uint64_t tag)
 {
-	uint64_t end = gmem_now_ms() + RACE_MS, seen = 0;
+	uint64_t start = gmem_now_ms(), seen = 0;
 	struct churn vms[NR_VMS];
 	int i, round = 0;
 
 	for (i = 0; i < NR_VMS; i++)
 		churn_create(&vms[i], tag + (i << 16));
-	while (gmem_now_ms() < end || round < 10) {
+	while (gmem_race_goes_on(start, round, 32)) {
 		for (i = 0; i < NR_VMS; i++) {
 			churn_once(&vms[i]);
 			sync_global_from_guest(vms[i].g.vm, holes);
@@ -100,7 +99,7 @@ static void churn_in_process(uint64_t tag)
 		if (!(++round % 8))
 			churn_renew(&vms[round / 8 % NR_VMS]);
 	}
-	TEST_ASSERT(seen, "no guest came across a hole");
+	TEST_ASSERT(seen || round < 10, "no guest came across a hole");
 	for (i = 0; i < NR_VMS; i++)
 		gmem_vm_free(&vms[i].g);
 }

@@ -529,7 +529,7 @@ TEST_F(race, descriptors_end_in_any_order)
 {
 	uint32_t seed = time(NULL);
 	struct guest_random_state rng = new_guest_random_state(seed);
-	uint64_t end = gmem_now_ms() + 2 * RACE_MS;
+	uint64_t end = gmem_now_ms() + 2 * gmem_race_ms();
 	struct gmem_usage before;
 	int nr = 0;
 	pid_t pid;

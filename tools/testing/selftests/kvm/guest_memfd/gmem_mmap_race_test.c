@@ -276,7 +276,7 @@ TEST_F(mmap_race, holes_under_host_readers_and_a_vcpu)
 	threads[0] = gmem_thread(read_and_check, &readers[0]);
 	threads[1] = gmem_thread(read_and_check, &readers[1]);
 	threads[2] = gmem_thread(churn_memory, NULL);
-	for (end = gmem_now_ms() + 2 * RACE_MS; gmem_now_ms() < end;) {
+	for (end = gmem_now_ms() + 2 * gmem_race_ms(); gmem_now_ms() < end;) {
 		page = guest_random_u32(&rng) % NR_PAGES;
 		nr = 1 + guest_random_u32(&rng) % (NR_PAGES - page);
 		old = READ_ONCE(*(uint64_t *)(g->shared + page * PAGE_SIZE));
@@ -643,7 +643,7 @@ TEST_F(mmap_race, processes_begin_and_end_under_holes)
 {
 	struct gmem_vm *g = &self->g;
 	int i, status, nr = 0;
-	uint64_t end = gmem_now_ms() + 2 * RACE_MS;
+	uint64_t end = gmem_now_ms() + 2 * gmem_race_ms();
 	pthread_t threads[2];
 	pid_t pids[4];
 
@@ -742,7 +742,7 @@ TEST_F(mmap_race, failure_under_host_faults_and_holes)
 
 	trace_start();
 	race_init(&race);
-	while (race_goes_on(&race) && nr_poisoned < ARRAY_SIZE(poisoned)) {
+	while (may_poison_more(race.start, race.rounds, MIN_ROUNDS)) {
 		gmem_punch(g->fd, 0, TEST_SIZE);
 		v.pfn = allocate_pfn(g->fd, PAGE_SIZE);
 		gmem_host_fill(g->shared, TEST_SIZE, PATTERN);

@@ -92,6 +92,13 @@ static inline void note_poisoned(unsigned long pfn)
 	poisoned[nr_poisoned++] = pfn;
 }
 
+/* As gmem_race_goes_on(), if each round poisons a page. */
+static inline bool may_poison_more(uint64_t start, int rounds, int min)
+{
+	return nr_poisoned < ARRAY_SIZE(poisoned) &&
+	       gmem_race_goes_on(start, rounds, min);
+}
+
 /* Fails with EBUSY if the page was in use: it is lost, but not out of the way. */
 static inline int poison(unsigned long pfn)
 {

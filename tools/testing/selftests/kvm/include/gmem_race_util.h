@@ -15,8 +15,7 @@
 #define TEST_SIZE (NR_PAGES * PAGE_SIZE)
 #define PATTERN	  0x600dull	/* what the memory holds */
 
-#define RACE_MS	    1200	/* for each race */
-#define MIN_ROUNDS  20		/* in up to three times as long */
+#define MIN_ROUNDS  20		/* unless the machine is too slow */
 #define JITTER_US   200
 #define MAX_STEP_US 2000
 #define MAX_RACERS  6
@@ -36,7 +35,7 @@ struct racer {
 
 struct race {
 	struct guest_random_state rng;
-	uint64_t end;
+	uint64_t start;
 	long lead_us;		/* of the main thread, may be negative */
 	long step_us;		/* by which that was changed last */
 	int rounds;
@@ -51,16 +50,12 @@ static inline void race_init(struct race *race)
 {
 	memset(race, 0, sizeof(*race));
 	race->rng = new_guest_random_state(time(NULL));
-	race->end = gmem_now_ms() + RACE_MS;
+	race->start = gmem_now_ms();
 }
 
-/* A slow machine gets more time. */
 static inline bool race_goes_on(struct race *race)
 {
-	uint64_t now = gmem_now_ms();
-
-	return now < race->end || (race->rounds < MIN_ROUNDS &&
-				   now < race->end + 2 * RACE_MS);
+	return gmem_race_goes_on(race->start, race->rounds, MIN_ROUNDS);
 }
 
 static inline long race_jitter(struct race *race)

@@ -76,6 +76,34 @@ static inline uint64_t gmem_now_ms(void)
 	return gmem_now_us() / 1000;
 }
 
+/*
+ * For how long each race goes on.  GMEM_RACE_MS in the environment, which may be
+ * a word of the kernel's command line, lets races last longer.
+ */
+static inline uint64_t gmem_race_ms(void)
+{
+	static uint64_t ms;
+	const char *env;
+
+	if (!ms) {
+		env = getenv("GMEM_RACE_MS");
+		ms = env ? strtoull(env, NULL, 0) : 0;
+		ms = ms ?: 1200;
+	}
+	return ms;
+}
+
+/*
+ * Does a race that began at @start go on after @rounds rounds?  A slow machine
+ * gets up to three times as long for @min of them.
+ */
+static inline bool gmem_race_goes_on(uint64_t start, int rounds, int min)
+{
+	uint64_t ms = gmem_now_ms() - start;
+
+	return ms < gmem_race_ms() || (rounds < min && ms < 3 * gmem_race_ms());
+}
+
 /* Finer than usleep(); no time at all if @us is negative. */
 static inline void gmem_spin_us(long us)
 {
