@@ -223,7 +223,7 @@ TEST_F(fault, pre_fault_lets_a_slot_be_deleted)
 	uint64_t start = gmem_now_ms();
 	int i;
 
-	for (i = 0; gmem_race_goes_on(start, i, 20); i++) {
+	for (i = 0; gmem_race_goes_on(start, i, 50); i++) {
 		gmem_delete_slot(g->vm, GMEM_SLOT);
 		gmem_punch(g->fd, 0, TEST_SIZE);
 		gmem_vm_bind(g);
@@ -282,7 +282,7 @@ TEST_F(obsolete_root, pre_fault_while_other_slots_are_deleted)
 	uint64_t start = gmem_now_ms();
 	int i;
 
-	for (i = 0; gmem_race_goes_on(start, i, 20); i++)
+	for (i = 0; gmem_race_goes_on(start, i, 100); i++)
 		flash_other_slot(self->vm, self->mem);
 	WRITE_ONCE(stop, true);
 	pthread_join(thread, NULL);

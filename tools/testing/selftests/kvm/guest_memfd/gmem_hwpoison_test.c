@@ -184,7 +184,7 @@ TEST_F(hwpoison, races_with_punch_hole)
 	int i;
 
 	gmem_guest_fill(g, 0, TEST_SIZE, 0x600d);
-	for (i = 0; may_poison_more(start, i, 20); i++) {
+	for (i = 0; may_poison_more(start, i, 30); i++) {
 		struct poisoner p = {
 			.pfn = allocate_pfn(fd, size - PAGE_SIZE),
 		};
@@ -221,7 +221,7 @@ TEST_F(hwpoison, races_with_the_end_of_the_file)
 	long delay = 0;
 	int i, err;
 
-	for (i = 0; may_poison_more(start, i, 20); i++) {
+	for (i = 0; may_poison_more(start, i, 100); i++) {
 		struct poisoner p = {
 			.pfn = allocate_pfn(g->fd, BAD),
 			.delay_us = delay - guest_random_u32(&rng) % 200,
@@ -258,7 +258,7 @@ TEST_F(hwpoison, races_with_a_move)
 	if (!kvm_has_cap(KVM_CAP_GUEST_MEMFD_LINK))
 		SKIP(return, "no links");
 
-	for (i = 0; may_poison_more(start, i, 5); i++) {
+	for (i = 0; may_poison_more(start, i, 10); i++) {
 		struct poisoner p = {
 			.pfn = allocate_pfn(g->fd, BAD),
 			.delay_us = guest_random_u32(&rng) % 1000,

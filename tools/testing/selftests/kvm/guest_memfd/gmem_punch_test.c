@@ -130,7 +130,7 @@ TEST_F(punch, running_guest_sees_zero_at_once)
 		while (READ_ONCE(*theirs) != i)
 			sched_yield();
 		gmem_punch(g->fd, 0, TEST_SIZE);
-		done = !gmem_race_goes_on(start, i, 4);
+		done = !gmem_race_goes_on(start, i, 8);
 		WRITE_ONCE(*guest_global(g->vm, guest_stop), done);
 		WRITE_ONCE(*ours, i);
 	} while (!done);
