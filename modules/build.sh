@@ -39,18 +39,19 @@ list_files() {
 # Make src hold links to exactly those files: objects stay, links of files
 # that are gone go.
 link_files() {
-	local tree=$1 src=$2 file
+	local tree=$1 src=$2 path file
 
 	mkdir -p "$src"/{,arch/x86/}include/uapi "$src/include/trace"
-	list_files "$tree" | sort >"$src/files.new"
+	list_files "$tree" | sort | sed "s|^|$tree/|" >"$src/files.new"
 	if cmp -s "$src/files.new" "$src/files"; then
 		rm "$src/files.new"
 		return
 	fi
 	find "$src" -type l -delete
-	while read -r file; do
+	while read -r path; do
+		file=${path#"$tree"/}
 		mkdir -p "$src/$(dirname "$file")"
-		ln -s "$tree/$file" "$src/$file"
+		ln -s "$path" "$src/$file"
 	done <"$src/files.new"
 	ln -s "$here/Kbuild" "$src/arch/x86/kvm/Kbuild"
 	mv "$src/files.new" "$src/files"
