@@ -40,6 +40,9 @@ Try it
   make test-full       all of that and more, in some hours, with a table
   make coverage        run the tests on a kernel with gcov, and print how much
                        of guest_memfd they execute
+  make bench           what operations on a guest's memory cost, in instructions,
+                       compared with the unmodified modules and other memory;
+                       make bench-plot draws it
   make bench-reclaim   what it costs to give memory back, in instructions
   make shell           a shell in the VM
 Build

@@ -13,6 +13,7 @@ declare -A packages=(
 	[selftests]="gcc libc6-dev linux-libc-dev make rsync"
 	[kernel]="bc bison flex gcc libc6-dev libelf-dev kmod make"
 	[vm]="busybox-static cpio gcc libc6-dev kmod qemu-system-x86 xz-utils zstd"
+	[plot]="python3-matplotlib"
 	[check]="libelf-dev perl shellcheck sparse"
 )
 

@@ -10,7 +10,10 @@ MODULES ?= $(if $(MODEL),model,ours)
 # How long to fuzz, or to race.
 MINUTES ?= 10
 
-.PHONY: shell test stress fuzz test-kvm test-7.2 coverage bench-reclaim
+# Of the guest's memory, in MiB.
+export SIZES ?= 64 1024
+
+.PHONY: shell test stress fuzz test-kvm test-7.2 coverage bench bench-plot bench-reclaim
 
 shell:
 	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
@@ -35,6 +38,15 @@ test-7.2:
 
 coverage:
 	BASE=$(BASE) vm/coverage.sh '$(T)'
+
+bench:
+	BASE=$(BASE) JOBS=$(JOBS) vm/bench.sh
+
+# What make bench has measured last.
+bench-plot:
+	@vm/deps.sh plot
+	vm/bench-plot.py build/bench/bench.json \
+		Documentation/virt/kvm/guest_memfd-bench
 
 bench-reclaim:
 	BASE=$(BASE) vm/bench-reclaim.sh

@@ -26,8 +26,8 @@
 /* How often the watcher is due.  It sees nothing that is shorter. */
 #define WATCH_NS	50000
 
-/* How long it watches for what an operation has left to RCU. */
-#define AFTER_US	50000
+/* Until what an operation has left to RCU is done. */
+#define SETTLE_US	50000
 
 struct bench;
 
@@ -124,9 +124,8 @@ static void measure(struct bench *b, const char *op,
 	size_t mib = b->size / SZ_1M;
 	uint64_t start, elapsed, idle;
 
+	usleep(SETTLE_US);
 	usage_get(before);
-	if (watching)
-		usleep(1000);
 	WRITE_ONCE(watch_longest, 0);
 	idle = idle_ns();
 	start = now_ns();
@@ -135,7 +134,7 @@ static void measure(struct bench *b, const char *op,
 	idle = idle_ns() - idle;
 
 	if (watching) {
-		usleep(AFTER_US);
+		usleep(SETTLE_US);
 		printf("longest %s %s %lu %lu\n", name, op, mib, watch_longest);
 		return;
 	}
