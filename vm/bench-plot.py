@@ -59,7 +59,7 @@ def draw(axes, values, names, least, title):
         where = [y + (i - 0.5) * 0.4 for y in range(len(operations))]
         widths = [values.get((modules, op), 0) for op in operations]
         bars = axes.barh(where, widths, 0.4, label=label, color=colour)
-        texts = [f"{w:,.0f}" if w >= 10 else f"{w:.2f}" if w else "none"
+        texts = [f"{w:,.0f}" if w >= 10 else f"{w:.3f}" if w < 0.1 and w else f"{w:.1f}" if w else "none"
                  for w in widths]
         axes.bar_label(bars, texts, padding=3, fontsize=8)
     axes.set_yticks(range(len(operations)), [names[op] for op in operations])
@@ -82,7 +82,7 @@ def main():
     figure, (top, bottom) = plt.subplots(
         2, figsize=(9, 9), height_ratios=(len(PER_PAGE), len(EACH)),
         layout="constrained")
-    draw(top, values, PER_PAGE, 0.01,
+    draw(top, values, PER_PAGE, 0.001,
          f"Instructions for each 4 KiB page, {mib} MiB of private memory")
     draw(bottom, values, EACH, 100, "Instructions each")
     bottom.legend(loc="lower right", fontsize=9)

@@ -366,11 +366,16 @@ vcpus_table() {
 		printf '%-37s%10s\n' "$modules" "$(divide "$two" "$one" %.2f)"
 	done
 	echo
-	echo "QEMU runs both CPUs in turn, in one thread: 1 is the best that there can be,"
-	echo "and what is more is what they cost each other."
+	echo "QEMU runs both CPUs in turn, in one thread: nothing is parallel, and 1 is the"
+	echo "best to be expected.  This is all but instructions: on a busy machine it is off"
+	echo "by a quarter, and less than 1 is such an error."
 }
 
 print_tables() {
+	all_tables | sed 's/ *$//'
+}
+
+all_tables() {
 	local mib
 
 	for mib in $(sizes); do
