@@ -371,7 +371,8 @@ static inline void gmem_pollute_free_memory(void)
 		void *mem = gmem_mmap(size);
 
 		/* Most of it in pieces that take the debug kernel less time. */
-		madvise(mem, size - min(size, (size_t)SZ_32M), MADV_HUGEPAGE);
+		if (size > SZ_32M)
+			madvise(mem, size - SZ_32M, MADV_HUGEPAGE);
 		memset(mem, 0x5a, size);
 		_exit(0);
 	}
