@@ -28,11 +28,11 @@ usage() {
 main() {
 	local minutes=${*: -1} round=0 name
 
-	parse_options "${@:1:$#-1}"
 	if [[ ! $minutes =~ ^[0-9]+$ ]]; then
 		usage >&2
 		exit 2
 	fi
+	parse_options "${@:1:$#-1}"
 	read_config
 	for name in "${NAMES[@]}"; do
 		if [[ $name =~ $PATTERN && -n ${CFG[$name.races]+set} ]]; then

@@ -182,6 +182,7 @@ run_vm_tests() {
 	fi
 
 	# To be able to end each with what it started.
+	PIDS=()
 	set -m
 	trap 'end_machines; exit 130' INT TERM
 	for i in "${!machines[@]}"; do
