@@ -5,7 +5,7 @@
  */
 #include "gmem_util.h"
 
-#define TEST_SIZE SZ_16M
+#define TEST_SIZE SZ_4M
 
 FIXTURE(zero)
 {
