@@ -40,11 +40,15 @@ main() {
 			CFG[$name.args]=${CFG[$name.races]}
 		fi
 	done
+	if ((${#SELECTED[@]} == 0 || minutes == 0)); then
+		echo "stress.sh: no race of '$PATTERN' in $minutes minutes: see vm/tests.cfg" >&2
+		exit 1
+	fi
 	if [[ $KERNEL = stock ]]; then
 		MODULES=model
 	fi
 	if [[ $KERNEL != kcsan ]]; then
-		FIRST_JOB="delays 60 $VM_DIR/delays.sh $DELAY_US"
+		FIRST_JOB="delays 200 $VM_DIR/delays.sh $DELAY_US"
 	fi
 
 	build
