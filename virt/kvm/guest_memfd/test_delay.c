@@ -13,7 +13,7 @@
  * To read lists them, and how often each took place.
  *
  * Fails with ENOENT if there is no such function (it may have been inlined),
- * EEXIST if it has a delay.
+ * EEXIST if it has a delay, EINVAL if the line is anything else.
  */
 
 #include <linux/cleanup.h>
