@@ -128,7 +128,7 @@ check-uapi: tree origin
 	@base/uapi.sh $(TREE) $(ORIGIN)
 
 test-full:
-	@.ci/run --full
+	@.ci/run --full $(STAGES)
 
 check-configs: tree
 	@vm/deps.sh kernel
