@@ -23,20 +23,22 @@ struct kvm_gmem_test_vm {
 
 #ifdef CONFIG_KVM_GMEM_TEST
 /* What the architecture calls where it would ask the hardware. */
-int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn);
-bool kvm_gmem_test_map(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn);
+int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+			  int order);
+bool kvm_gmem_test_map(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, gfn_t npages);
 kvm_pfn_t kvm_gmem_test_reclaim(kvm_pfn_t start, kvm_pfn_t end);
 int kvm_gmem_test_move(struct kvm *dst, struct kvm *src);
 bool kvm_gmem_test_is_tied(struct kvm *kvm);
 bool kvm_gmem_test_must_clear(void);
 #else
 static inline int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn,
-					kvm_pfn_t pfn)
+					kvm_pfn_t pfn, int order)
 {
 	return 0;
 }
 
-static inline bool kvm_gmem_test_map(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
+static inline bool kvm_gmem_test_map(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+				     gfn_t npages)
 {
 	return true;
 }

@@ -93,7 +93,7 @@ int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			  int max_order)
 {
 	if (!gmem_has_rmp())
-		return kvm_gmem_test_prepare(kvm, gfn, pfn);
+		return kvm_gmem_test_prepare(kvm, gfn, pfn, max_order);
 
 	/*
 	 * A memslot may take its shared pages from the file, too.  An SNP guest

@@ -172,6 +172,7 @@ bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn, gfn_t *gfn)
 	struct page *page = pfn_to_online_page(pfn);
 	struct address_space *mapping;
 	struct kvm_memory_slot *slot;
+	struct folio *folio;
 	pgoff_t index;
 	int bkt;
 
@@ -180,8 +181,9 @@ bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn, gfn_t *gfn)
 	if (!page || PageHWPoison(page))
 		return false;
 
-	mapping = READ_ONCE(page_folio(page)->mapping);
-	index = READ_ONCE(page_folio(page)->index);
+	folio = page_folio(page);
+	mapping = READ_ONCE(folio->mapping);
+	index = READ_ONCE(folio->index) + folio_page_idx(folio, page);
 
 	kvm_for_each_memslot(slot, bkt, kvm_memslots(kvm)) {
 		if (slot->gmem.file && slot->gmem.file->f_mapping == mapping &&

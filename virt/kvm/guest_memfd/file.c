@@ -13,6 +13,7 @@
  */
 
 #include <linux/file.h>
+#include <linux/mm.h>
 #include <linux/mount.h>
 #include <uapi/linux/falloc.h>
 
@@ -71,6 +72,7 @@ static long kvm_gmem_fallocate(struct file *file, int mode, loff_t offset,
 static const struct file_operations kvm_gmem_fops = {
 	.fallocate	= kvm_gmem_fallocate,
 	.mmap		= kvm_gmem_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
 	.release	= kvm_gmem_release,
 };
 

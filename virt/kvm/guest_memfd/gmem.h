@@ -161,21 +161,9 @@ static inline void kvm_gmem_resched_zap(struct kvm *kvm, bool *flush)
 	cond_resched_rwlock_write(&kvm->mmu_lock);
 }
 
-/*
- * Whether @folio was prepared, and hence is to be reclaimed.  The flag is for
- * whatever a filesystem likes.
- */
-static inline bool kvm_gmem_is_prepared(struct folio *folio)
-{
-	return folio_test_checked(folio);
-}
-
-static inline void kvm_gmem_set_prepared(struct folio *folio)
-{
-	lockdep_assert_held(&folio->mapping->invalidate_lock);
-
-	folio_set_checked(folio);
-}
+/* What is as large as a huge page, and naturally aligned, of file or guest */
+#define KVM_GMEM_BLOCK_ORDER	(PMD_SHIFT - PAGE_SHIFT)
+#define KVM_GMEM_BLOCK_PAGES	BIT(KVM_GMEM_BLOCK_ORDER)
 
 /* main.c */
 int kvm_gmem_lock_vm(struct kvm *kvm);
@@ -224,14 +212,39 @@ static inline void kvm_gmem_free_policy(struct inode *inode)
 }
 #endif
 
+struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
+				   unsigned int order, gfp_t gfp);
+
+/* huge.c */
+void kvm_gmem_init_huge(struct inode *inode);
+bool kvm_gmem_block_is_inside(struct inode *inode, pgoff_t index,
+			      pgoff_t start, pgoff_t end);
+bool kvm_gmem_block_is_mappable(struct kvm *kvm, struct kvm_memory_slot *slot,
+				gfn_t gfn);
+struct folio *kvm_gmem_add_huge_folio(struct inode *inode, pgoff_t index,
+				      bool wait);
+bool kvm_gmem_split(struct inode *inode, pgoff_t index);
+void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end);
+
 /* pfn.c */
-struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index);
+
+/* What a page that is not there may be allocated as. */
+enum gmem_size {
+	GMEM_SMALL,
+	GMEM_HUGE,		/* the whole block, if that can be had */
+	GMEM_HUGE_WAIT,		/* ... also if that takes time */
+};
+
+struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,
+				  enum gmem_size size);
 void kvm_gmem_fill_folio(struct folio *folio);
 long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end);
 
 /* reclaim.c */
 extern atomic_t kvm_gmem_leaked_pages;
 
+bool kvm_gmem_is_prepared(struct inode *inode, pgoff_t index);
+void kvm_gmem_set_prepared(struct inode *inode, pgoff_t index);
 void kvm_gmem_leak_folio(struct folio *folio);
 void kvm_gmem_reclaim_pages(struct inode *inode, pgoff_t start, pgoff_t end);
 void kvm_gmem_reclaim_init(struct dentry *dir);
@@ -263,6 +276,8 @@ int kvm_gmem_test_init(struct dentry *dir);
 void kvm_gmem_test_exit(void);
 void kvm_gmem_test_init_vm(struct kvm *kvm);
 void kvm_gmem_test_destroy_vm(struct kvm *kvm);
+void kvm_gmem_test_keep(kvm_pfn_t start, kvm_pfn_t end);
+void kvm_gmem_test_leak(kvm_pfn_t start, kvm_pfn_t end);
 void kvm_gmem_test_zap(struct gmem_file *view, pgoff_t start, pgoff_t end);
 void kvm_gmem_test_unbind(struct gmem_file *view, pgoff_t start, pgoff_t last);
 #else
@@ -285,6 +300,14 @@ static inline void kvm_gmem_test_init_vm(struct kvm *kvm)
 }
 
 static inline void kvm_gmem_test_destroy_vm(struct kvm *kvm)
+{
+}
+
+static inline void kvm_gmem_test_keep(kvm_pfn_t start, kvm_pfn_t end)
+{
+}
+
+static inline void kvm_gmem_test_leak(kvm_pfn_t start, kvm_pfn_t end)
 {
 }
 

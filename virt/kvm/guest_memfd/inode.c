@@ -140,11 +140,12 @@ static const struct inode_operations kvm_gmem_iops = {
 /*
  * mm, which sees a clean page that nothing maps, asks before it drops one from
  * the page cache (soft offlining does that).  But it is all that there is of a
- * guest's memory, and SPTEs, which hold no reference, may map it.
+ * guest's memory, and SPTEs, which hold no reference, may map it.  Huge folios
+ * are not clean: then it asks before it splits one.
  */
 static bool kvm_gmem_release_folio(struct folio *folio, gfp_t gfp)
 {
-	return false;
+	return folio_test_large(folio);
 }
 
 static const struct address_space_operations kvm_gmem_aops = {
@@ -169,6 +170,7 @@ struct inode *kvm_gmem_alloc_inode(struct super_block *sb, loff_t size,
 	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER);
 	mapping_set_inaccessible(inode->i_mapping);
 	mapping_set_release_always(inode->i_mapping);
+	kvm_gmem_init_huge(inode);
 	GMEM_I(inode)->flags = flags;
 	/* No huge pages from mm: see mmap.c. */
 	atomic_set(&inode->i_writecount, 1);

@@ -47,7 +47,10 @@ static bool kvm_gmem_zap_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
 	if (kvm_slot_is_gmem_only(slot))
 		range.attr_filter |= KVM_FILTER_SHARED;
 
-	kvm_mmu_invalidate_range_add(kvm, first, last + 1);
+	/* A fault beside the range must not map a huge page into it. */
+	kvm_mmu_invalidate_range_add(kvm,
+				     round_down(first, KVM_GMEM_BLOCK_PAGES),
+				     round_up(last + 1, KVM_GMEM_BLOCK_PAGES));
 
 	kvm_for_each_memslot_in_gfn_range(&iter,
 					  __kvm_memslots(kvm, slot->as_id),
@@ -121,6 +124,8 @@ void kvm_gmem_invalidate_end(struct gmem_file *view, pgoff_t start, pgoff_t end)
 /* Give the pages [@start, @end) back, whoever maps them. */
 void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 {
+	pgoff_t first = start;
+	pgoff_t next = end;
 	struct gmem_file *view;
 
 	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
@@ -128,10 +133,13 @@ void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 	kvm_gmem_for_each_file(view, inode)
 		kvm_gmem_invalidate_start(view, start, end);
 
-	kvm_gmem_reclaim_pages(inode, start, end);
-	truncate_inode_pages_range(inode->i_mapping,
-				   (loff_t)start << PAGE_SHIFT,
-				   ((loff_t)end << PAGE_SHIFT) - 1);
+	kvm_gmem_trim_range(inode, &first, &next);
+	if (first < next) {
+		kvm_gmem_reclaim_pages(inode, first, next);
+		truncate_inode_pages_range(inode->i_mapping,
+					   (loff_t)first << PAGE_SHIFT,
+					   ((loff_t)next << PAGE_SHIFT) - 1);
+	}
 
 	kvm_gmem_for_each_file(view, inode)
 		kvm_gmem_invalidate_end(view, start, end);

@@ -30,10 +30,12 @@ static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 {
 	struct gmem_file *view = vmf->vma->vm_file->private_data;
 	struct inode *inode = file_inode(view->file);
+	pgoff_t size = i_size_read(inode) >> PAGE_SHIFT;
 	struct folio *folio;
+	bool huge;
 
 	if (!(GMEM_I(inode)->flags & GUEST_MEMFD_FLAG_INIT_SHARED) ||
-	    vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
+	    vmf->pgoff >= size)
 		return VM_FAULT_SIGBUS;
 
 	guard(gmem_invalidate_shared)(inode->i_mapping);
@@ -41,11 +43,13 @@ static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 	if (!kvm_gmem_may_map(view))
 		return VM_FAULT_SIGBUS;
 
-	folio = kvm_gmem_grab_folio(inode, vmf->pgoff);
+	huge = kvm_gmem_block_is_inside(inode, vmf->pgoff, 0, size);
+	folio = kvm_gmem_grab_folio(inode, vmf->pgoff,
+				    huge ? GMEM_HUGE : GMEM_SMALL);
 	if (IS_ERR(folio))
 		return vmf_error(PTR_ERR(folio));
 
-	if (folio_test_hwpoison(folio)) {
+	if (PageHWPoison(folio_file_page(folio, vmf->pgoff))) {
 		folio_unlock(folio);
 		folio_put(folio);
 		return VM_FAULT_HWPOISON;

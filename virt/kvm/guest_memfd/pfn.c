@@ -25,13 +25,27 @@
 #include "gmem.h"
 
 /*
- * The page at @index, locked and with a reference, allocated if it is not there.
- * -ENOMEM.
+ * The folio with the page at @index, locked and with a reference, allocated as
+ * @size says if it is not there.  -ENOMEM.
  */
-struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index)
+struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,
+				  enum gmem_size size)
 {
+	struct folio *folio;
+
 	if (kvm_gmem_test_should_fail(GMEM_FAIL_GRAB))
 		return ERR_PTR(-ENOMEM);
+
+	if (size != GMEM_SMALL) {
+		folio = filemap_lock_folio(inode->i_mapping, index);
+		if (!IS_ERR(folio))
+			return folio;
+
+		folio = kvm_gmem_add_huge_folio(inode, index,
+						size == GMEM_HUGE_WAIT);
+		if (folio)
+			return folio;
+	}
 
 	return kvm_gmem_grab_by_policy(inode, index);
 }
@@ -39,31 +53,40 @@ struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index)
 /* If @folio, which is locked, holds nothing yet then let it hold zeroes. */
 void kvm_gmem_fill_folio(struct folio *folio)
 {
+	struct page *page;
 	long i;
 
 	if (folio_test_uptodate(folio))
 		return;
 
-	for (i = 0; i < folio_nr_pages(folio); i++)
-		clear_highpage(folio_page(folio, i));
+	for (i = 0; i < folio_nr_pages(folio); i++) {
+		page = folio_page(folio, i);
+		if (!PageHWPoison(page))
+			clear_highpage(page);
+		cond_resched();
+	}
 
 	folio_mark_uptodate(folio);
 }
 
-static int kvm_gmem_prepare_folio(struct kvm *kvm, struct folio *folio,
-				  gfn_t gfn)
+/*
+ * Let @gfn have its page of @folio, of which all may be mapped with it if @order
+ * is not 0.
+ */
+static int kvm_gmem_prepare_page(struct kvm *kvm, struct folio *folio,
+				 struct page *page, gfn_t gfn, int order)
 {
 	lockdep_assert_held(&folio->mapping->invalidate_lock);
 
-	if (folio_test_hwpoison(folio))
+	if (PageHWPoison(page))
 		return -EHWPOISON;
 
 	kvm_gmem_fill_folio(folio);
 
-	if (kvm_arch_gmem_prepare(kvm, gfn, folio_pfn(folio), 0))
+	if (kvm_arch_gmem_prepare(kvm, gfn, page_to_pfn(page), order))
 		return -EFAULT;
 
-	kvm_gmem_set_prepared(folio);
+	kvm_gmem_set_prepared(folio->mapping->host, folio->index);
 	return 0;
 }
 
@@ -100,8 +123,12 @@ bool kvm_gmem_is_writable(const struct kvm_memory_slot *slot)
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order)
 {
+	pgoff_t index = gfn - slot->base_gfn + slot->gmem.pgoff;
 	struct file *file = slot->gmem.file;
 	struct folio *folio;
+	struct page *page;
+	int order = 0;
+	bool huge;
 	int r;
 
 	/* The copy of a memslot that KVM uses while it is deleted has none. */
@@ -113,43 +140,65 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	if (!kvm_gmem_may_map(file->private_data))
 		return -EFAULT;
 
-	folio = kvm_gmem_grab_folio(file_inode(file), gfn - slot->base_gfn +
-						      slot->gmem.pgoff);
+	huge = kvm_gmem_block_is_mappable(kvm, slot, gfn);
+	folio = kvm_gmem_grab_folio(file_inode(file), index,
+				    huge ? GMEM_HUGE : GMEM_SMALL);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
-	r = kvm_gmem_prepare_folio(kvm, folio, gfn);
+	if (huge && max_order && folio_test_large(folio) &&
+	    !folio_test_has_hwpoisoned(folio))
+		order = KVM_GMEM_BLOCK_ORDER;
+
+	page = folio_file_page(folio, index);
+	r = kvm_gmem_prepare_page(kvm, folio, page, gfn, order);
 	folio_unlock(folio);
 	if (r) {
 		folio_put(folio);
 		return r;
 	}
 
-	*pfn = folio_pfn(folio);
+	*pfn = page_to_pfn(page);
 	if (max_order)
-		*max_order = 0;
+		*max_order = order;
 	return 0;
 }
 EXPORT_SYMBOL_GPL(kvm_gmem_get_pfn);
 
-/* Have a page at @index, that may be neither filled nor prepared. */
-static int kvm_gmem_allocate_page(struct gmem_file *view, pgoff_t index)
+/*
+ * Have pages from @index on, up to @end, and return where to go on: a block at
+ * most is done while others wait for the lock.
+ */
+static long kvm_gmem_allocate_block(struct gmem_file *view, pgoff_t index,
+				    pgoff_t start, pgoff_t end)
 {
 	struct inode *inode = file_inode(view->file);
 	struct folio *folio;
+	bool huge;
 
 	guard(gmem_invalidate_shared)(inode->i_mapping);
 
 	if (!kvm_gmem_may_change(view))
 		return -EPERM;
 
-	folio = kvm_gmem_grab_folio(inode, index);
-	if (IS_ERR(folio))
-		return PTR_ERR(folio);
+	huge = kvm_gmem_block_is_inside(inode, index, start, end);
+	end = min(end, round_up(index + 1, KVM_GMEM_BLOCK_PAGES));
 
-	folio_unlock(folio);
-	folio_put(folio);
-	return 0;
+	while (index < end) {
+		folio = kvm_gmem_grab_folio(inode, index,
+					    huge ? GMEM_HUGE_WAIT : GMEM_SMALL);
+		if (IS_ERR(folio))
+			return PTR_ERR(folio);
+
+		/* For the others of the block, it is too late or too little. */
+		huge = false;
+		index = folio_next_index(folio);
+		folio_unlock(folio);
+		folio_put(folio);
+		cond_resched();
+	}
+
+	return index;
 }
 
 /*
@@ -158,18 +207,15 @@ static int kvm_gmem_allocate_page(struct gmem_file *view, pgoff_t index)
  */
 long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end)
 {
-	pgoff_t index;
-	int r;
+	long index = start;
 
-	for (index = start; index < end; index++) {
+	while (index < end) {
 		if (signal_pending(current))
 			return -EINTR;
 
-		r = kvm_gmem_allocate_page(view, index);
-		if (r)
-			return r;
-
-		cond_resched();
+		index = kvm_gmem_allocate_block(view, index, start, end);
+		if (index < 0)
+			return index;
 	}
 
 	return 0;

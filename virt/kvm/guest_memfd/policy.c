@@ -60,16 +60,32 @@ struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 					 linear_page_index(vma, addr));
 }
 
-static struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
-					  struct mempolicy *policy)
+/* A folio of @order, in no file yet, for the page at @index; or NULL. */
+struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
+				   unsigned int order, gfp_t gfp)
+{
+	struct mempolicy *policy;
+	struct folio *folio;
+
+	policy = mpol_shared_policy_lookup(&GMEM_I(inode)->policy, index);
+	if (!policy)
+		return filemap_alloc_folio(gfp, order);
+
+	folio = folio_alloc_mpol(gfp, order, policy,
+				 inode->i_ino + (index >> order),
+				 numa_node_id());
+	mpol_cond_put(policy);
+	return folio;
+}
+
+static struct folio *kvm_gmem_add_folio(struct inode *inode, pgoff_t index)
 {
 	struct address_space *mapping = inode->i_mapping;
 	gfp_t gfp = mapping_gfp_mask(mapping);
 	struct folio *folio;
 	int r;
 
-	folio = folio_alloc_mpol(gfp, 0, policy, inode->i_ino + index,
-				 numa_node_id());
+	folio = kvm_gmem_alloc_folio(inode, index, 0, gfp);
 	if (!folio)
 		return ERR_PTR(-ENOMEM);
 
@@ -91,15 +107,15 @@ struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index)
 	policy = mpol_shared_policy_lookup(&GMEM_I(inode)->policy, index);
 	if (!policy)
 		return filemap_grab_folio(mapping, index);
+	mpol_cond_put(policy);
 
 	/* Until nobody else comes first */
 	do {
 		folio = filemap_lock_folio(mapping, index);
 		if (IS_ERR(folio))
-			folio = kvm_gmem_alloc_folio(inode, index, policy);
+			folio = kvm_gmem_add_folio(inode, index);
 	} while (folio == ERR_PTR(-EEXIST));
 
-	mpol_cond_put(policy);
 	return folio;
 }
 #else
@@ -116,6 +132,12 @@ struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 				      unsigned long addr, pgoff_t *ilx)
 {
 	return NULL;
+}
+
+struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
+				   unsigned int order, gfp_t gfp)
+{
+	return filemap_alloc_folio(gfp, order);
 }
 
 struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index)

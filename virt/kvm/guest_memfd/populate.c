@@ -17,16 +17,27 @@
 
 #include "gmem.h"
 
-/* The file's page at @index, locked, and known to hold nothing yet. */
+/*
+ * The file's page at @index, locked, and known to hold nothing yet.  It comes as
+ * a small folio, since pages are filled one by one.
+ */
 static struct folio *kvm_gmem_get_empty_folio(struct address_space *mapping,
 					      pgoff_t index)
 {
 	struct folio *folio;
 	int r = 0;
 
-	folio = kvm_gmem_grab_folio(mapping->host, index);
+	folio = kvm_gmem_grab_folio(mapping->host, index, GMEM_SMALL);
 	if (IS_ERR(folio))
 		return folio;
+
+	if (folio_test_large(folio) && !folio_test_uptodate(folio)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		if (!kvm_gmem_split(mapping->host, index))
+			return ERR_PTR(-EBUSY);
+		return kvm_gmem_get_empty_folio(mapping, index);
+	}
 
 	if (folio_test_hwpoison(folio))
 		r = -EHWPOISON;
@@ -78,7 +89,7 @@ static int kvm_gmem_populate_page(struct kvm *kvm, struct kvm_memory_slot *slot,
 	r = populate(kvm, gfn, folio_pfn(folio), src, opaque);
 	if (!r) {
 		folio_mark_uptodate(folio);
-		kvm_gmem_set_prepared(folio);
+		kvm_gmem_set_prepared(mapping->host, index);
 	} else if (src->lost) {
 		kvm_gmem_leak_folio(folio);
 	}

@@ -11,6 +11,9 @@
  * kvm_gmem_reclaim_pages() first: no SPTE maps them any more, they cannot be
  * prepared again, and the page allocator has not seen them yet.
  *
+ * That a page was prepared is marked in the page cache, not in its folio, for mm may
+ * split folios.  All of a huge folio has the mark if a page of it was prepared.
+ *
  * Pages that go together are reclaimed in runs, as far as they are neighbours in
  * memory.  A run ends where a huge page of the MMU's would, which bounds the time
  * that the architecture takes for one.
@@ -26,15 +29,40 @@
 
 #include "gmem.h"
 
-/* A run begins anew where a pfn is a multiple of this. */
-#define KVM_GMEM_RUN_PAGES	(PMD_SIZE / PAGE_SIZE)
+/* A mark that nobody else has a use for where nothing is ever written back */
+#define KVM_GMEM_PREPARED	PAGECACHE_TAG_TOWRITE
 
 atomic_t kvm_gmem_leaked_pages;
+
+/* Whether the page at @index, or its folio, was prepared. */
+bool kvm_gmem_is_prepared(struct inode *inode, pgoff_t index)
+{
+	return kvm_arch_gmem_tracks_pages() &&
+	       xa_get_mark(&inode->i_mapping->i_pages, index,
+			   KVM_GMEM_PREPARED);
+}
+
+void kvm_gmem_set_prepared(struct inode *inode, pgoff_t index)
+{
+	struct xarray *pages = &inode->i_mapping->i_pages;
+
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+
+	if (!kvm_arch_gmem_tracks_pages() ||
+	    kvm_gmem_is_prepared(inode, index))
+		return;
+
+	xa_lock_irq(pages);
+	__xa_set_mark(pages, index, KVM_GMEM_PREPARED);
+	xa_unlock_irq(pages);
+}
 
 /* Keep @folio, which is about to leave the file, from ever being used again. */
 void kvm_gmem_leak_folio(struct folio *folio)
 {
 	folio_get(folio);
+	kvm_gmem_test_leak(folio_pfn(folio),
+			   folio_pfn(folio) + folio_nr_pages(folio));
 	atomic_add(folio_nr_pages(folio), &kvm_gmem_leaked_pages);
 	pr_err_ratelimited("kvm: guest_memfd: pfn 0x%lx cannot be reclaimed and is lost\n",
 			   folio_pfn(folio));
@@ -57,8 +85,8 @@ static void kvm_gmem_reclaim_run(kvm_pfn_t start, kvm_pfn_t end)
 }
 
 /*
- * Reclaim what was prepared of the pages [@start, @end) of @inode.  They stay in
- * the file, from which the caller then removes them.
+ * Reclaim what was prepared of the pages [@start, @end) of @inode, which no folio
+ * has others with.  They stay in the file, from which the caller then removes them.
  */
 void kvm_gmem_reclaim_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 {
@@ -73,14 +101,12 @@ void kvm_gmem_reclaim_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 
 	folio_batch_init(&batch);
 
-	while (filemap_get_folios(inode->i_mapping, &start, end - 1, &batch)) {
+	while (filemap_get_folios_tag(inode->i_mapping, &start, end - 1,
+				      KVM_GMEM_PREPARED, &batch)) {
 		for (i = 0; i < folio_batch_count(&batch); i++) {
 			folio = batch.folios[i];
-			if (!kvm_gmem_is_prepared(folio))
-				continue;
-
 			pfn = folio_pfn(folio);
-			if (pfn != next || !(pfn % KVM_GMEM_RUN_PAGES)) {
+			if (pfn != next || !(pfn % KVM_GMEM_BLOCK_PAGES)) {
 				kvm_gmem_reclaim_run(first, next);
 				first = pfn;
 			}

@@ -341,6 +341,13 @@ static void gmem_test_set_reclaimed(struct gmem_test_page *page)
 	gmem_test_count(page->owner, GMEM_TEST_RECLAIMED);
 }
 
+static bool gmem_test_may_be_huge(kvm_pfn_t pfn)
+{
+	struct address_space *mapping = pfn_folio(pfn)->mapping;
+
+	return mapping && mapping_large_folio_support(mapping);
+}
+
 /* False: the page is lost. */
 static bool gmem_test_reclaim_page(kvm_pfn_t pfn)
 {
@@ -350,6 +357,10 @@ static bool gmem_test_reclaim_page(kvm_pfn_t pfn)
 	guard(spinlock_irqsave)(&gmem_test_lock);
 
 	page = xa_load(&gmem_test_pages, pfn);
+	/* The guest has used a huge folio as small pages, and not all of them. */
+	if (!page && gmem_test_may_be_huge(pfn))
+		return true;
+
 	if (!page || page->reclaimed) {
 		gmem_test_violate(GMEM_TEST_NOT_ASSIGNED, pfn, 0);
 		return true;
@@ -358,15 +369,9 @@ static bool gmem_test_reclaim_page(kvm_pfn_t pfn)
 	if (page->mapped)
 		gmem_test_violate(GMEM_TEST_MAPPED, pfn, page->gfn);
 
-	if (!fail) {
+	if (!fail)
 		gmem_test_set_reclaimed(page);
-		return true;
-	}
-
-	page->leaked = true;
-	page->owner->nr_assigned--;
-	gmem_test_count(page->owner, GMEM_TEST_LEAKED);
-	return false;
+	return !fail;
 }
 
 /* As kvm_arch_gmem_reclaim(). */
@@ -381,6 +386,36 @@ kvm_pfn_t kvm_gmem_test_reclaim(kvm_pfn_t start, kvm_pfn_t end)
 	}
 
 	return end;
+}
+
+/* The pages [@start, @end), which were reclaimed, stay where they are. */
+void kvm_gmem_test_keep(kvm_pfn_t start, kvm_pfn_t end)
+{
+	kvm_pfn_t pfn;
+
+	for (pfn = start; pfn < end; pfn++)
+		gmem_test_forget(pfn);
+}
+
+/* Nobody will ever use the pages [@start, @end), not even those reclaimed. */
+void kvm_gmem_test_leak(kvm_pfn_t start, kvm_pfn_t end)
+{
+	struct gmem_test_page *page;
+	kvm_pfn_t pfn;
+
+	guard(spinlock_irqsave)(&gmem_test_lock);
+
+	for (pfn = start; pfn < end; pfn++) {
+		page = xa_load(&gmem_test_pages, pfn);
+		if (!page)
+			continue;
+
+		if (!page->reclaimed)
+			page->owner->nr_assigned--;
+		page->reclaimed = false;
+		page->leaked = true;
+		gmem_test_count(page->owner, GMEM_TEST_LEAKED);
+	}
 }
 
 /* The page allocator gets a page, of whoever's. */
@@ -411,6 +446,7 @@ static void gmem_test_page_free(void *unused, struct page *page,
 void gmem_test_restore(void)
 {
 	struct gmem_test_page *page;
+	struct folio *folio;
 	unsigned long pfn;
 	bool leaked;
 
@@ -423,9 +459,12 @@ void gmem_test_restore(void)
 				gmem_test_set_reclaimed(page);
 		}
 
-		if (leaked) {
-			atomic_dec(&kvm_gmem_leaked_pages);
-			folio_put(pfn_folio(pfn));
+		/* The last page of a folio is the one for all of it. */
+		folio = pfn_folio(pfn);
+		if (leaked && pfn == folio_pfn(folio) + folio_nr_pages(folio) - 1) {
+			atomic_sub(folio_nr_pages(folio),
+				   &kvm_gmem_leaked_pages);
+			folio_put(folio);
 		}
 	}
 }
@@ -473,18 +512,12 @@ static enum gmem_test_claim gmem_test_claim_of(struct kvm *kvm,
 	return GMEM_TEST_CLAIM_SHARE;
 }
 
-/* As kvm_arch_gmem_prepare(). */
-int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
+static int gmem_test_prepare_page(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
 {
+	struct gmem_test_owner *owner = gmem_test_vm_owner(kvm);
 	enum gmem_test_claim claim = GMEM_TEST_CLAIM_NONE;
-	struct gmem_test_owner *owner;
 	struct gmem_test_page *page;
 	struct inode *inode;
-
-	if (kvm_gmem_test_should_fail(GMEM_FAIL_PREPARE))
-		return -EIO;
-
-	owner = gmem_test_vm_owner(kvm);
 
 	/* The folio is locked: its page goes nowhere meanwhile. */
 	page = xa_load(&gmem_test_pages, pfn);
@@ -496,27 +529,80 @@ int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
 	return gmem_test_assign(owner, gfn, pfn, claim);
 }
 
+/* As kvm_arch_gmem_prepare(). */
+int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order)
+{
+	gfn_t npages = 1UL << order;
+	gfn_t i;
+	int r;
+
+	if (kvm_gmem_test_should_fail(GMEM_FAIL_PREPARE))
+		return -EIO;
+
+	gfn = round_down(gfn, npages);
+	pfn = round_down(pfn, npages);
+
+	for (i = 0; i < npages; i++) {
+		r = gmem_test_prepare_page(kvm, gfn + i, pfn + i);
+		if (r)
+			return r;
+	}
+
+	return 0;
+}
+
 /**
- * kvm_gmem_test_map - check a page that is about to be mapped
+ * kvm_gmem_test_map - check pages that are about to be mapped
  * @kvm: the VM, whose mmu_lock is held
- * @gfn: where it is mapped
+ * @gfn: where a page is mapped
  * @pfn: the page
+ * @npages: how many may be mapped with it, which is a power of two
  *
  * Return: false if that would be a violation, of which the VM dies.
  */
-bool kvm_gmem_test_map(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
+bool kvm_gmem_test_map(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, gfn_t npages)
 {
+	gfn_t i;
+
 	lockdep_assert_held(&kvm->mmu_lock);
 
 	if (cc_platform_has(CC_ATTR_HOST_SEV_SNP))
 		return true;
 
-	if (gmem_test_map(kvm->gmem.test.owner, gfn, pfn,
-			  gmem_test_vm_bit(kvm)))
-		return true;
+	gfn = round_down(gfn, npages);
+	pfn = round_down(pfn, npages);
 
-	kvm_vm_dead(kvm);
-	return false;
+	for (i = 0; i < npages; i++) {
+		if (!gmem_test_map(kvm->gmem.test.owner, gfn + i, pfn + i,
+				   gmem_test_vm_bit(kvm))) {
+			kvm_vm_dead(kvm);
+			return false;
+		}
+	}
+
+	return true;
+}
+
+/* Call @fn for the known ones of the pages of @folio in [@start, @last]. */
+static void gmem_test_for_folio(struct folio *folio, pgoff_t start,
+				pgoff_t last, struct kvm *kvm,
+				void (*fn)(struct kvm *kvm,
+					   struct gmem_test_page *page))
+{
+	struct gmem_test_page *page;
+	pgoff_t index;
+
+	start = max(start, folio->index);
+	last = min(last, folio_next_index(folio) - 1);
+
+	guard(spinlock_irqsave)(&gmem_test_lock);
+
+	for (index = start; index <= last; index++) {
+		page = xa_load(&gmem_test_pages,
+			       folio_pfn(folio) + index - folio->index);
+		if (page)
+			fn(kvm, page);
+	}
 }
 
 /* Call @fn for the known ones of the pages [@start, @last] of @mapping. */
@@ -525,21 +611,16 @@ static void gmem_test_for_pages(struct address_space *mapping, pgoff_t start,
 				void (*fn)(struct kvm *kvm,
 					   struct gmem_test_page *page))
 {
-	struct gmem_test_page *page;
 	struct folio_batch batch;
+	pgoff_t next = start;
 	int i;
 
 	folio_batch_init(&batch);
 
-	while (filemap_get_folios(mapping, &start, last, &batch)) {
-		for (i = 0; i < folio_batch_count(&batch); i++) {
-			guard(spinlock_irqsave)(&gmem_test_lock);
-
-			page = xa_load(&gmem_test_pages,
-				       folio_pfn(batch.folios[i]));
-			if (page)
-				fn(kvm, page);
-		}
+	while (filemap_get_folios(mapping, &next, last, &batch)) {
+		for (i = 0; i < folio_batch_count(&batch); i++)
+			gmem_test_for_folio(batch.folios[i], start, last, kvm,
+					    fn);
 		folio_batch_release(&batch);
 	}
 }

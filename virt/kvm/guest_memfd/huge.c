@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Huge folios: memory that an MMU can map as one.
+ */
+
+/**
+ * DOC: Huge folios
+ *
+ * A block is a naturally aligned part of a file, as large as what the MMU maps as
+ * one huge page (2 MiB on x86).  It is one huge folio, or has small ones where
+ * there is memory at all.  A block becomes a huge folio if nothing of it is there
+ * and all of it is wanted: fallocate() asked for it, or what touches a part of it
+ * could map it as a whole.  If no such memory can be had without waiting for it,
+ * small folios do.
+ *
+ * What takes a part of a block out of the file splits the folio first.  mm has no
+ * function for that which modules may call, but splits what it truncates in the
+ * middle.  Truncating half a page removes no page, and touches no contents, as
+ * the mapping is inaccessible: it just splits.
+ *
+ * That fails while somebody has a reference to the folio, apart from those of
+ * faults, which are waited for.  Then the part is cleared instead, and is memory
+ * of the file until a hole is punched there when nobody has one.
+ *
+ * mm splits folios as well, when a page fails for instance, with nothing but the
+ * folio locked.  The pages stay what and where they are, so that it does not
+ * matter to what maps them.  But only some flags are passed on to small folios.
+ *
+ * Huge folios are dirty.  That keeps mm from dropping those that it could not
+ * split, or that it finds without a user.  They are never written to anywhere.
+ */
+
+#include <linux/delay.h>
+#include <linux/highmem.h>
+#include <linux/module.h>
+
+#include "gmem.h"
+
+static bool kvm_gmem_huge_folios;
+module_param_named(gmem_huge_folios, kvm_gmem_huge_folios, bool, 0644);
+MODULE_PARM_DESC(gmem_huge_folios,
+		 "Let guest_memfds created from now on have huge folios");
+
+/* How often a folio is tried to be split, and how long to wait in between. */
+#define KVM_GMEM_SPLIT_TRIES	20
+#define KVM_GMEM_SPLIT_US	100
+
+/* Whether @inode, which is new, may have huge folios. */
+void kvm_gmem_init_huge(struct inode *inode)
+{
+	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) &&
+	    READ_ONCE(kvm_gmem_huge_folios) && i_size_read(inode) >= PMD_SIZE)
+		mapping_set_large_folios(inode->i_mapping);
+}
+
+/* Whether all of the block around @index is in the pages [@start, @end). */
+bool kvm_gmem_block_is_inside(struct inode *inode, pgoff_t index,
+			      pgoff_t start, pgoff_t end)
+{
+	pgoff_t first = round_down(index, KVM_GMEM_BLOCK_PAGES);
+
+	return mapping_large_folio_support(inode->i_mapping) &&
+	       first >= start && first + KVM_GMEM_BLOCK_PAGES <= end;
+}
+
+/* Whether @kvm can map the block at @gfn, which is in @slot, as one. */
+bool kvm_gmem_block_is_mappable(struct kvm *kvm, struct kvm_memory_slot *slot,
+				gfn_t gfn)
+{
+	pgoff_t index = gfn - slot->base_gfn + slot->gmem.pgoff;
+
+	if (!kvm_gmem_block_is_inside(file_inode(slot->gmem.file), index,
+				      slot->gmem.pgoff,
+				      slot->gmem.pgoff + slot->npages))
+		return false;
+
+	return !((gfn ^ index) % KVM_GMEM_BLOCK_PAGES) &&
+	       kvm_mem_attributes_are_uniform(kvm, gfn, KVM_GMEM_BLOCK_PAGES);
+}
+
+/*
+ * A new folio for the block around @index, locked and with a reference, or NULL:
+ * then small ones have to do.  @wait: whether the caller has the time to wait for
+ * memory to be made free.
+ */
+struct folio *kvm_gmem_add_huge_folio(struct inode *inode, pgoff_t index,
+				      bool wait)
+{
+	pgoff_t first = round_down(index, KVM_GMEM_BLOCK_PAGES);
+	struct address_space *mapping = inode->i_mapping;
+	loff_t pos = (loff_t)first << PAGE_SHIFT;
+	gfp_t gfp = mapping_gfp_mask(mapping) | __GFP_NORETRY | __GFP_NOWARN;
+	struct folio *folio;
+
+	if (filemap_range_has_page(mapping, pos, pos + PMD_SIZE - 1))
+		return NULL;
+
+	if (!wait)
+		gfp &= ~__GFP_DIRECT_RECLAIM;
+
+	folio = kvm_gmem_alloc_folio(inode, index, KVM_GMEM_BLOCK_ORDER, gfp);
+	if (!folio)
+		return NULL;
+
+	if (filemap_add_folio(mapping, folio, first, gfp)) {
+		folio_put(folio);
+		return NULL;
+	}
+
+	folio_set_dirty(folio);
+	return folio;
+}
+
+/* Whether a huge folio has both the page before @index and that at @index. */
+static bool kvm_gmem_is_inside_folio(struct inode *inode, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(inode->i_mapping, index);
+	bool inside;
+
+	if (IS_ERR(folio))
+		return false;
+
+	inside = folio->index < index;
+	folio_put(folio);
+	return inside;
+}
+
+/* See DOC.  @index is in the file. */
+static void kvm_gmem_try_split(struct inode *inode, pgoff_t index)
+{
+	loff_t pos = (loff_t)index << PAGE_SHIFT;
+
+	truncate_inode_pages_range(inode->i_mapping, pos,
+				   pos + PAGE_SIZE / 2 - 1);
+}
+
+/*
+ * Let no folio have the pages before and at @index.  Nothing maps the folio, or
+ * can.  Return whether that is so now.
+ */
+bool kvm_gmem_split(struct inode *inode, pgoff_t index)
+{
+	int i;
+
+	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+
+	if (!mapping_large_folio_support(inode->i_mapping) ||
+	    !(index % KVM_GMEM_BLOCK_PAGES))
+		return true;
+
+	/* A fault that is late drops its reference as soon as it notices. */
+	for (i = 0; kvm_gmem_is_inside_folio(inode, index); i++) {
+		if (i == KVM_GMEM_SPLIT_TRIES)
+			return false;
+		if (i)
+			fsleep(KVM_GMEM_SPLIT_US);
+		kvm_gmem_try_split(inode, index);
+	}
+
+	return true;
+}
+
+/*
+ * Clear the pages [@start, @end), of one huge folio that stays in the file.  What
+ * cannot be reclaimed keeps its contents, which are the guest's.
+ */
+static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
+{
+	struct folio *folio = filemap_get_folio(inode->i_mapping, start);
+	kvm_pfn_t pfn, first, last;
+
+	if (IS_ERR(folio))
+		return;
+
+	first = folio_pfn(folio) + start - folio->index;
+	last = first + end - start;
+
+	if (folio_test_uptodate(folio)) {
+		if (kvm_gmem_is_prepared(inode, start))
+			last = kvm_arch_gmem_reclaim(first, last);
+
+		for (pfn = first; pfn < last; pfn++) {
+			if (!PageHWPoison(pfn_to_page(pfn)))
+				clear_highpage(pfn_to_page(pfn));
+			cond_resched();
+		}
+		kvm_gmem_test_keep(first, last);
+	}
+
+	folio_put(folio);
+}
+
+/*
+ * Before the pages [@start, @end) leave the file: let folios begin and end where
+ * the range does.  If one cannot be split then clear its part, and let the range
+ * begin after it or end before it.
+ */
+void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end)
+{
+	pgoff_t next;
+
+	if (!kvm_gmem_split(inode, *start)) {
+		next = min(round_up(*start, KVM_GMEM_BLOCK_PAGES), *end);
+		kvm_gmem_clear_part(inode, *start, next);
+		*start = next;
+	}
+
+	if (*start < *end && !kvm_gmem_split(inode, *end)) {
+		next = max(round_down(*end, KVM_GMEM_BLOCK_PAGES), *start);
+		kvm_gmem_clear_part(inode, next, *end);
+		*end = next;
+	}
+}
