@@ -330,6 +330,7 @@ TEST_F(api, fallocate_stops_on_a_fatal_signal)
 {
 	const size_t size = BIT_ULL(40);
 	int fd = vm_create_guest_memfd(self->vm, size, 0);
+	long base = gmem_file_pages();
 	uint64_t killed;
 	pid_t pid;
 
@@ -339,7 +340,8 @@ TEST_F(api, fallocate_stops_on_a_fatal_signal)
 		__gmem_allocate(fd, 0, size);
 		_exit(1);
 	}
-	usleep(100000);
+	while (gmem_file_pages() - base < SZ_8M / PAGE_SIZE)
+		usleep(1000);
 	kill(pid, SIGKILL);
 	killed = gmem_now_ms();
 	ASSERT_EQ(pid, waitpid(pid, NULL, 0));

@@ -189,6 +189,19 @@ static inline bool gmem_booted_with(const char *option)
 	return strstr(cmdline, option);
 }
 
+/* May new memory have huge folios? */
+static inline bool gmem_may_be_huge(void)
+{
+	int fd = open("/sys/module/kvm/parameters/gmem_huge_folios", O_RDONLY);
+	char c = 'N';
+
+	if (fd < 0)
+		return false;
+	TEST_ASSERT(read(fd, &c, 1) == 1, "cannot read a parameter");
+	close(fd);
+	return c == 'Y';
+}
+
 /* Pages in the page cache, with the per-CPU counters folded in. */
 static inline long gmem_file_pages(void)
 {
