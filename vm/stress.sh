@@ -47,7 +47,9 @@ main() {
 	if [[ $KERNEL = stock ]]; then
 		MODULES=model
 	fi
-	if [[ $KERNEL != kcsan ]]; then
+	if [[ $KERNEL = kcsan ]]; then
+		FIRST_JOB="kcsan $KCSAN_SECONDS $VM_DIR/kcsan.sh"
+	else
 		FIRST_JOB="delays 200 $VM_DIR/delays.sh $DELAY_US"
 	fi
 

@@ -18,8 +18,10 @@ source "$VM_DIR/batch.sh"
 # An emulated kernel with KASAN and lockdep is this many times slower.
 DEBUG_SLOWDOWN=6
 
-# To print the counts of a boot on the coverage kernel.
+# To print the counts of a boot on the coverage kernel, and to tell KCSAN what it
+# need not report.
 GCOV_SECONDS=60
+KCSAN_SECONDS=60
 
 usage() {
 	cat <<-EOF
@@ -278,6 +280,8 @@ main() {
 	open_logs "$OUT"
 	if [[ $KERNEL = coverage ]]; then
 		LAST_JOB="gcov $GCOV_SECONDS $VM_DIR/gcov.sh"
+	elif [[ $KERNEL = kcsan ]]; then
+		FIRST_JOB="kcsan $KCSAN_SECONDS $VM_DIR/kcsan.sh"
 	fi
 	for file in "${HOST_TESTS[@]}"; do
 		run_host_test "$file"

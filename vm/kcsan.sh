@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# In the VM: let KCSAN say nothing of races that KVM is written to have.  A race is
+# left out if it happens right in one of these functions, on either side.
+
+set -e
+
+skip() {
+	echo "!$1" >/sys/kernel/debug/kcsan
+}
+
+# Looks at mmu_invalidate_seq and at invalidations in progress without mmu_lock,
+# to give up early.  What counts is another look, under the lock.
+skip kvm_faultin_pfn
+# Compares the generation of the memslots with the one of its cache.  If it sees
+# an old one then it finds an old memslot, which is there until SRCU says so.
+skip kvm_vcpu_gfn_to_memslot
+# Changes the mode of a vCPU that may be looking at it.  The vCPU was told by a
+# request as well, for which it looks in the right order.
+skip kvm_make_vcpu_request
