@@ -19,3 +19,5 @@ skip kvm_vcpu_gfn_to_memslot
 # Changes the mode of a vCPU that may be looking at it.  The vCPU was told by a
 # request as well, for which it looks in the right order.
 skip kvm_make_vcpu_request
+# Looks whether the VM has died, which a vCPU or a move may bring about just now.
+skip kvm_vm_ioctl
