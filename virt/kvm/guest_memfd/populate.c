@@ -34,7 +34,8 @@ static struct folio *kvm_gmem_get_empty_folio(struct address_space *mapping,
 	if (folio_test_large(folio) && !folio_test_uptodate(folio)) {
 		folio_unlock(folio);
 		folio_put(folio);
-		if (!kvm_gmem_split(mapping->host, index))
+		/* The first page of a block begins its folio: split behind it. */
+		if (!kvm_gmem_split(mapping->host, index | 1))
 			return ERR_PTR(-EBUSY);
 		return kvm_gmem_get_empty_folio(mapping, index);
 	}
@@ -140,8 +141,8 @@ static int kvm_gmem_populate_from_user(struct kvm *kvm,
  *
  * Return: the number of pages that were populated, if any were, or: -EINVAL if
  * @start is not private memory, -EPERM if the view does not allow it, -EEXIST if
- * it has contents already, -EFAULT if @src cannot be read, -EINTR, -ENOMEM,
- * -EHWPOISON, or what @populate said.
+ * it has contents already, -EBUSY if somebody uses its huge folio, -EFAULT if @src
+ * cannot be read, -EINTR, -ENOMEM, -EHWPOISON, or what @populate said.
  */
 long kvm_gmem_populate(struct kvm *kvm, gfn_t start, void __user *src,
 		       long npages, kvm_gmem_populate_cb populate, void *opaque)
