@@ -37,7 +37,8 @@ Try it
                        the unmodified ones
   make test-7.2        compare Linux 7's own tests of guest_memfd on its kernel,
                        on the unmodified modules and on ours
-  make test-full       all of that and more, in some hours, with a table
+  make test-full       all of that and more, in some hours, with a table;
+                       STAGES="NAME..." runs some
   make coverage        run the tests on a kernel with gcov, and print how much
                        of guest_memfd they execute
   make bench           what operations on a guest's memory cost, in instructions,

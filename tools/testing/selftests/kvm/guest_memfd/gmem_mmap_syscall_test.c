@@ -231,7 +231,7 @@ TEST_F(plain, mm_makes_no_huge_pages)
 		gmem_host_expect(mem, size, 0);
 		EXPECT_ERRNO(EINVAL, madvise(mem, size, MADV_COLLAPSE));
 		EXPECT_EQ(huge, gmem_read_long("/proc/self/smaps_rollup",
-					    "FilePmdMapped:"));
+					       "FilePmdMapped:"));
 		gmem_host_expect(mem, size, 0);
 		munmap(mem, size);
 	}
