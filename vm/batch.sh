@@ -17,6 +17,10 @@ BOOTS=0
 # How many machines the caller runs at a time.
 LANES=1
 
+# The job that prepares a machine, if it needs one: the caller's lists begin with
+# it, and so does each boot.
+FIRST_JOB=
+
 # Empty log directory $1 for this run alone: another run waits for its turn.
 open_logs() {
 	local out=$1
@@ -125,14 +129,19 @@ run_batch() {
 
 	shift 2
 	cp "$list" "$left"
+	cp "$list" "$left.boot"
 	while [[ -s $left ]]; do
 		BOOTS=$((BOOTS + 1))
 		LOG=${out#"$BUILD/logs/"}/boot-$BOOTS
 		: >"$out/verdict"
-		boot_jobs "$out" "$left" "$@"
+		boot_jobs "$out" "$left.boot" "$@"
 		collect_results "$out" "$BUILD/logs/$LOG.console.log" "$left"
+		{
+			[[ -z $FIRST_JOB ]] || echo "$FIRST_JOB"
+			cat "$left"
+		} >"$left.boot"
 	done
-	rm -f "$left" "$out"/{verdict,reason,status}
+	rm -f "$left"{,.boot} "$out"/{verdict,reason,status}
 }
 
 # Take over the results of a boot of list $3's jobs, and leave in the list

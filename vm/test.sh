@@ -128,8 +128,7 @@ run_host_test() {
 	add_up "$name"
 }
 
-# Jobs before and after those of each machine.
-FIRST_JOB=
+# The job after those of each machine.
 LAST_JOB=
 
 # The job lines, for run.sh --jobs, of the selected tests that want machine $1

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Tests of batch.sh: a job that brings the machine down is blamed for it, and
-# the jobs around it keep their results.
+# Tests of batch.sh: a job that brings the machine down is blamed for it, the jobs
+# around it keep their results, and each boot begins with the first job.
 
 set -euo pipefail
 
@@ -21,25 +21,27 @@ source "$TEST_DIR/../batch.sh"
 source "$TEST_DIR/ktap.sh"
 
 run_jobs() {
+	echo 'echo prepared >/proc/sys/kernel/hostname; echo hello' >"$TMP/first.sh"
 	echo 'echo c >/proc/sysrq-trigger' >"$TMP/crash.sh"
 	echo 'echo "WARNING: golden" >/dev/kmsg' >"$TMP/warn.sh"
 	echo 'mount -t ramfs none /mnt; dd if=/dev/zero of=/mnt/x bs=1M count=4' \
 		>"$TMP/leak.sh"
 	echo 'echo second-owner >/sys/kernel/debug/kvm_gmem/model/provoke' \
 		>"$TMP/violate.sh"
+	FIRST_JOB="first 20 sh /test/first.sh"
 	cat >"$TMP/jobs" <<-EOF
-	first 20 echo hello
+	$FIRST_JOB
 	hang 2 sleep 1000
 	leak 20 sh /test/leak.sh
 	warn 20 sh /test/warn.sh
 	violate 20 sh /test/violate.sh
 	after 20 echo hello
 	crash 20 sh /test/crash.sh
-	last 20 echo hello
+	last 20 cat /proc/sys/kernel/hostname
 	EOF
 	open_logs "$OUT"
 	run_batch "$OUT" "$TMP/jobs" --modules model \
-		--file "$TMP/crash.sh" --file "$TMP/warn.sh" \
+		--file "$TMP/first.sh" --file "$TMP/crash.sh" --file "$TMP/warn.sh" \
 		--file "$TMP/leak.sh" --file "$TMP/violate.sh" >"$TMP/output"
 }
 
@@ -52,11 +54,11 @@ job_counts() {
 }
 
 one_log_each() {
-	equal "$(<"$OUT/first.log")" hello && equal "$(<"$OUT/last.log")" hello
+	equal "$(<"$OUT/first.log")" hello && equal "$(<"$OUT/after.log")" hello
 }
 
 make -s -C "$TOP" modules MODEL=1
-plan 10
+plan 11
 run_jobs
 check "job before passes" job_counts first "1 0 0"
 check "hanging job fails" job_counts hang "0 1 0" "timeout"
@@ -67,6 +69,7 @@ check "job that violates the ownership model fails" \
 check "its violation is forgotten" job_counts after "1 0 0"
 check "crashing job fails" job_counts crash "0 1 0" "panic"
 check "job behind it passes" job_counts last "1 0 0"
+check "its boot begins with the first job" equal "$(<"$OUT/last.log")" prepared
 check "each job has its log" one_log_each
 check "no failure is blamed on the machine" test ! -e "$OUT/machine.result"
 ((NR_FAILED == 0))
