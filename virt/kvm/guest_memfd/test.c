@@ -68,6 +68,7 @@ LIST_HEAD(gmem_test_owners);
 DEFINE_SPINLOCK(gmem_test_lock);
 
 static DEFINE_XARRAY_FLAGS(gmem_test_pages, XA_FLAGS_LOCK_IRQ);
+static struct kmem_cache *gmem_test_page_cache;
 static DEFINE_IDA(gmem_test_numbers);
 static struct tracepoint *gmem_test_free_event;
 
@@ -168,7 +169,8 @@ struct gmem_test_owner *gmem_test_vm_owner(struct kvm *kvm)
 static void gmem_test_assign_unknown(struct gmem_test_owner *owner, gfn_t gfn,
 				     kvm_pfn_t pfn)
 {
-	struct gmem_test_page *page = kzalloc(sizeof(*page), GMEM_TEST_GFP);
+	struct gmem_test_page *page = kmem_cache_zalloc(gmem_test_page_cache,
+							GMEM_TEST_GFP);
 
 	page->owner = owner;
 	page->gfn = gfn;
@@ -312,7 +314,7 @@ static void gmem_test_forget(kvm_pfn_t pfn)
 		ends = gmem_test_owner_ends(owner);
 	}
 
-	kfree(page);
+	kmem_cache_free(gmem_test_page_cache, page);
 	if (ends)
 		gmem_test_free_owner(owner);
 }
@@ -442,11 +444,28 @@ static void gmem_test_page_free(void *unused, struct page *page,
 	}
 }
 
+/* The model need not know all pages of @folio, which was leaked as a whole. */
+static void gmem_test_restore_folio(struct folio *folio)
+{
+	long i, nr = folio_nr_pages(folio);
+	struct gmem_test_page *page;
+
+	scoped_guard(spinlock_irqsave, &gmem_test_lock) {
+		for (i = 0; i < nr; i++) {
+			page = xa_load(&gmem_test_pages, folio_pfn(folio) + i);
+			if (page)
+				gmem_test_set_reclaimed(page);
+		}
+	}
+
+	atomic_sub(nr, &kvm_gmem_leaked_pages);
+	folio_put(folio);
+}
+
 /* Let the page allocator have what was leaked, as if the machine booted. */
 void gmem_test_restore(void)
 {
 	struct gmem_test_page *page;
-	struct folio *folio;
 	unsigned long pfn;
 	bool leaked;
 
@@ -455,17 +474,10 @@ void gmem_test_restore(void)
 		scoped_guard(spinlock_irqsave, &gmem_test_lock) {
 			page = xa_load(&gmem_test_pages, pfn);
 			leaked = page && page->leaked;
-			if (leaked)
-				gmem_test_set_reclaimed(page);
 		}
 
-		/* The last page of a folio is the one for all of it. */
-		folio = pfn_folio(pfn);
-		if (leaked && pfn == folio_pfn(folio) + folio_nr_pages(folio) - 1) {
-			atomic_sub(folio_nr_pages(folio),
-				   &kvm_gmem_leaked_pages);
-			folio_put(folio);
-		}
+		if (leaked)
+			gmem_test_restore_folio(pfn_folio(pfn));
 	}
 }
 
@@ -709,10 +721,20 @@ int kvm_gmem_test_init(struct dentry *dir)
 	if (!gmem_test_free_event)
 		return -ENOENT;
 
+	/*
+	 * A huge folio has many.  For each kmemleak would allocate something that
+	 * can be made to fail.
+	 */
+	gmem_test_page_cache = KMEM_CACHE(gmem_test_page, SLAB_NOLEAKTRACE);
+	if (!gmem_test_page_cache)
+		return -ENOMEM;
+
 	r = tracepoint_probe_register(gmem_test_free_event,
 				      gmem_test_page_free, NULL);
-	if (r)
+	if (r) {
+		kmem_cache_destroy(gmem_test_page_cache);
 		return r;
+	}
 
 	gmem_test_debugfs_init(dir);
 	return 0;
@@ -738,5 +760,6 @@ void kvm_gmem_test_exit(void)
 		pr_err("kvm_gmem: model not empty\n");
 
 	xa_destroy(&gmem_test_pages);
+	kmem_cache_destroy(gmem_test_page_cache);
 	ida_destroy(&gmem_test_numbers);
 }
