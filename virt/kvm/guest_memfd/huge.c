@@ -36,7 +36,7 @@
 
 #include "gmem.h"
 
-static bool kvm_gmem_huge_folios;
+static bool kvm_gmem_huge_folios = true;
 module_param_named(gmem_huge_folios, kvm_gmem_huge_folios, bool, 0644);
 MODULE_PARM_DESC(gmem_huge_folios,
 		 "Let guest_memfds created from now on have huge folios");

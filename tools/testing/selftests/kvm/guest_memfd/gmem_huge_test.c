@@ -11,8 +11,6 @@
 #include "gmem_mmap_util.h"
 #include "gmem_poison_util.h"
 
-#define HUGE_FOLIOS "/sys/module/kvm/parameters/gmem_huge_folios"
-
 #define BLOCK	  SZ_2M
 #define PER_BLOCK (BLOCK / PAGE_SIZE)
 #define NR_BLOCKS 3
@@ -400,9 +398,9 @@ TEST_F(huge, can_be_turned_off)
 	struct gmem_vm *g = &self->g;
 	int fd;
 
-	gmem_write_file(HUGE_FOLIOS, "N");
+	gmem_write_file(GMEM_HUGE_FOLIOS, "N");
 	fd = vm_create_guest_memfd(g->vm, TEST_SIZE, 0);
-	gmem_write_file(HUGE_FOLIOS, "Y");
+	gmem_write_file(GMEM_HUGE_FOLIOS, "Y");
 	gmem_allocate(fd, 0, TEST_SIZE);
 	EXPECT_FOLIOS(NR_BLOCKS * PER_BLOCK, 0);
 	close(fd);

@@ -189,10 +189,12 @@ static inline bool gmem_booted_with(const char *option)
 	return strstr(cmdline, option);
 }
 
+#define GMEM_HUGE_FOLIOS "/sys/module/kvm/parameters/gmem_huge_folios"
+
 /* May new memory have huge folios? */
 static inline bool gmem_may_be_huge(void)
 {
-	int fd = open("/sys/module/kvm/parameters/gmem_huge_folios", O_RDONLY);
+	int fd = open(GMEM_HUGE_FOLIOS, O_RDONLY);
 	char c = 'N';
 
 	if (fd < 0)
