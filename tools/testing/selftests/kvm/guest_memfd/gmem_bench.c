@@ -39,6 +39,7 @@ struct backing {
 	const char *name;
 	bool (*open)(struct bench *b);
 	bool gmem;
+	bool private;
 	bool mapped;	/* by the host */
 };
 
@@ -212,6 +213,18 @@ static bool open_private(struct bench *b)
 	return true;
 }
 
+/* Only where it is another kind of memory. */
+static bool open_private_4k(struct bench *b)
+{
+	if (!gmem_may_be_huge())
+		return false;
+
+	gmem_write_file(GMEM_HUGE_FOLIOS, "N");
+	open_private(b);
+	gmem_write_file(GMEM_HUGE_FOLIOS, "Y");
+	return true;
+}
+
 static bool open_mmap(struct bench *b)
 {
 	if ((kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS) & GMEM_BOTH) != GMEM_BOTH)
@@ -288,7 +301,8 @@ static bool open_hugetlb(struct bench *b)
 }
 
 static const struct backing backings[] = {
-	{ "private", open_private, .gmem = true },
+	{ "private", open_private, .gmem = true, .private = true },
+	{ "private_4k", open_private_4k, .gmem = true, .private = true },
 	{ "mmap", open_mmap, .gmem = true, .mapped = true },
 	{ "anon_4k", open_anon_4k, .mapped = true },
 	{ "anon_huge", open_anon_huge, .mapped = true },
@@ -570,17 +584,18 @@ static void bench_handover(struct bench *b)
 	touch(b, "touch_moved");
 }
 
-static void bench_private(size_t size)
+static void bench_private(const struct backing *backing, size_t size)
 {
 	struct bench b;
 
-	begin(&b, &backings[0], size);
+	if (!begin(&b, backing, size))
+		return;
 	bench_creation(&b);
 	bench_attributes(&b);
 	bench_file(&b);
 	end(&b);
 
-	begin(&b, &backings[0], size);
+	begin(&b, backing, size);
 	set_private(&b);
 	measure_all(&b, "prefault", prefault);
 	if (kvm_has_cap(KVM_CAP_GUEST_MEMFD_LINK))
@@ -675,7 +690,7 @@ int main(int argc, char *argv[])
 	};
 	size_t sizes[MAX_SIZES], size;
 	bool all = false, vcpus = false;
-	int i, opt, nr_sizes = 0;
+	int i, j, opt, nr_sizes = 0;
 
 	/* No tests, but the helpers come with their harness. */
 	(void)test_harness_run;
@@ -703,13 +718,16 @@ int main(int argc, char *argv[])
 	setvbuf(stdout, gmem_mmap(SZ_1M), _IOFBF, SZ_1M);
 	if (watching)
 		gmem_thread(watch, NULL);
-	for (i = 0; i < nr_sizes; i++) {
-		if (vcpus)
-			bench_two_vcpus(sizes[i]);
-		else
-			bench_private(sizes[i]);
+	for (i = 0; i < nr_sizes && vcpus; i++)
+		bench_two_vcpus(sizes[i]);
+	for (i = 0; i < ARRAY_SIZE(backings) && !vcpus; i++) {
+		if (!backings[i].private) {
+			if (all)
+				bench_other(&backings[i], sizes[0]);
+			continue;
+		}
+		for (j = 0; j < nr_sizes; j++)
+			bench_private(&backings[i], sizes[j]);
 	}
-	for (i = 1; i < ARRAY_SIZE(backings) && all; i++)
-		bench_other(&backings[i], sizes[0]);
 	return 0;
 }
