@@ -30,6 +30,8 @@
 #include <linux/mempolicy.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
 #include <uapi/linux/guest_memfd.h>
 
 /**
@@ -55,6 +57,8 @@ enum gmem_view_state {
  * @nr_active: how many views are active and have a VM
  * @pending: the VM whose view is pending, or NULL; there is one at most
  * @flags: GUEST_MEMFD_FLAG_*, as the file was created with
+ * @deferred: by block, the pages that a hole could not free; see deferred.c
+ * @deferred_work: frees them
  * @policy: on which nodes which pages are to be allocated; has a lock of its own
  *
  * @nr_active and @pending change as the views do, but a move reads them under
@@ -69,6 +73,8 @@ struct gmem_inode {
 	unsigned int nr_active;
 	struct kvm *pending;
 	u64 flags;
+	struct xarray deferred;
+	struct delayed_work deferred_work;
 #ifdef CONFIG_KVM_GMEM_NUMA
 	struct shared_policy policy;
 #endif
@@ -224,7 +230,24 @@ bool kvm_gmem_block_is_mappable(struct kvm *kvm, struct kvm_memory_slot *slot,
 struct folio *kvm_gmem_add_huge_folio(struct inode *inode, pgoff_t index,
 				      bool wait);
 bool kvm_gmem_split(struct inode *inode, pgoff_t index);
+bool kvm_gmem_split_unpinned(struct inode *inode, pgoff_t index);
 void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end);
+
+/* deferred.c: offsets in pages, [start, end) */
+void kvm_gmem_init_deferred(struct gmem_inode *gi);
+void kvm_gmem_cancel_deferred(struct gmem_inode *gi);
+void kvm_gmem_defer_pages(struct inode *inode, pgoff_t start, pgoff_t end);
+bool kvm_gmem_is_deferred(struct inode *inode, pgoff_t index);
+void kvm_gmem_forget_pages(struct inode *inode, pgoff_t start, pgoff_t end);
+void __kvm_gmem_keep_pages(struct inode *inode, pgoff_t start, pgoff_t end);
+
+/* The pages [@start, @end) are in use: they are not to be freed any more. */
+static inline void kvm_gmem_keep_pages(struct inode *inode, pgoff_t start,
+				       pgoff_t end)
+{
+	if (unlikely(!xa_empty(&GMEM_I(inode)->deferred)))
+		__kvm_gmem_keep_pages(inode, start, end);
+}
 
 /* pfn.c */
 

@@ -20,7 +20,7 @@
  *
  * That fails while somebody has a reference to the folio, apart from those of
  * faults, which are waited for.  Then the part is cleared instead, and is memory
- * of the file until a hole is punched there when nobody has one.
+ * of the file until nobody has one: see deferred.c.
  *
  * mm splits folios as well, when a page fails for instance, with nothing but the
  * folio locked.  The pages stay what and where they are, so that it does not
@@ -71,7 +71,8 @@ bool kvm_gmem_block_is_mappable(struct kvm *kvm, struct kvm_memory_slot *slot,
 
 	if (!kvm_gmem_block_is_inside(file_inode(slot->gmem.file), index,
 				      slot->gmem.pgoff,
-				      slot->gmem.pgoff + slot->npages))
+				      slot->gmem.pgoff + slot->npages) ||
+	    kvm_gmem_is_deferred(file_inode(slot->gmem.file), index))
 		return false;
 
 	return !((gfn ^ index) % KVM_GMEM_BLOCK_PAGES) &&
@@ -161,8 +162,37 @@ bool kvm_gmem_split(struct inode *inode, pgoff_t index)
 }
 
 /*
- * Clear the pages [@start, @end), of one huge folio that stays in the file.  What
- * cannot be reclaimed keeps its contents, which are the guest's.
+ * As kvm_gmem_split(), for the folio with the pages at and after @index, but wait
+ * for nobody, and make no effort while somebody has a reference.
+ */
+bool kvm_gmem_split_unpinned(struct inode *inode, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(inode->i_mapping, index);
+	bool large, pinned;
+
+	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+
+	if (IS_ERR(folio))
+		return true;
+
+	/* Mappings, the page cache and this function have one each. */
+	large = folio_test_large(folio);
+	pinned = folio_ref_count(folio) >
+		 folio_mapcount(folio) + folio_nr_pages(folio) + 1;
+	folio_put(folio);
+	if (!large)
+		return true;
+	if (pinned)
+		return false;
+
+	kvm_gmem_try_split(inode, index);
+	return !kvm_gmem_is_inside_folio(inode, index + 1);
+}
+
+/*
+ * Clear the pages [@start, @end), of one huge folio that stays in the file until
+ * it can be split.  What cannot be reclaimed keeps its contents, which are the
+ * guest's.
  */
 static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
 {
@@ -188,6 +218,7 @@ static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
 	}
 
 	folio_put(folio);
+	kvm_gmem_defer_pages(inode, start, end);
 }
 
 /*

@@ -49,6 +49,7 @@ static struct inode *kvm_gmem_super_alloc_inode(struct super_block *sb)
 	gi->nr_active = 0;
 	gi->pending = NULL;
 	gi->flags = 0;
+	kvm_gmem_init_deferred(gi);
 	kvm_gmem_init_policy(&gi->vfs_inode);
 	return &gi->vfs_inode;
 }
@@ -61,6 +62,7 @@ static void kvm_gmem_super_free_inode(struct inode *inode)
 /* No view is left, hence nothing maps the pages, or can. */
 static void kvm_gmem_super_evict_inode(struct inode *inode)
 {
+	kvm_gmem_cancel_deferred(GMEM_I(inode));
 	kvm_gmem_reclaim_pages(inode, 0, i_size_read(inode) >> PAGE_SHIFT);
 	truncate_inode_pages_final(inode->i_mapping);
 	kvm_gmem_free_policy(inode);

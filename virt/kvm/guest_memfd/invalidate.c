@@ -133,6 +133,7 @@ void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 	kvm_gmem_for_each_file(view, inode)
 		kvm_gmem_invalidate_start(view, start, end);
 
+	kvm_gmem_forget_pages(inode, start, end);
 	kvm_gmem_trim_range(inode, &first, &next);
 	if (first < next) {
 		kvm_gmem_reclaim_pages(inode, first, next);

@@ -158,6 +158,7 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		return r;
 	}
 
+	kvm_gmem_keep_pages(file_inode(file), index, index + 1);
 	*pfn = page_to_pfn(page);
 	if (max_order)
 		*max_order = order;
@@ -183,6 +184,7 @@ static long kvm_gmem_allocate_block(struct gmem_file *view, pgoff_t index,
 
 	huge = kvm_gmem_block_is_inside(inode, index, start, end);
 	end = min(end, round_up(index + 1, KVM_GMEM_BLOCK_PAGES));
+	kvm_gmem_keep_pages(inode, index, end);
 
 	while (index < end) {
 		folio = kvm_gmem_grab_folio(inode, index,

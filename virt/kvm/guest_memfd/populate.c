@@ -84,6 +84,7 @@ static int kvm_gmem_populate_page(struct kvm *kvm, struct kvm_memory_slot *slot,
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
+	kvm_gmem_keep_pages(mapping->host, index, index + 1);
 	if (!src->data)
 		clear_highpage(folio_page(folio, 0));
 
