@@ -22,13 +22,6 @@ static uint64_t pages_2m(struct kvm_vm *vm)
 	return vm_get_stat(vm, "pages_2m");
 }
 
-/* Huge folios of all files of the machine */
-static long nr_huge(void)
-{
-	gmem_write_file("/proc/sys/vm/stat_refresh", "1");
-	return gmem_read_long("/proc/vmstat", "nr_file_hugepages");
-}
-
 FIXTURE(huge)
 {
 	struct gmem_usage usage;
@@ -44,14 +37,14 @@ FIXTURE_SETUP(huge)
 	/* What belongs to the library is there now. */
 	gmem_guest_expect(&self->g, 0, 0, 0);
 	self->pages = gmem_file_pages();
-	self->huge = nr_huge();
+	self->huge = gmem_nr_huge();
 	self->mapped = pages_2m(self->g.vm);
 }
 
 FIXTURE_TEARDOWN(huge)
 {
 	gmem_vm_free(&self->g);
-	EXPECT_EQ(self->huge, nr_huge());
+	EXPECT_EQ(self->huge, gmem_nr_huge());
 	gmem_usage_check(&self->usage);
 }
 
@@ -62,7 +55,7 @@ do {									\
 									\
 	EXPECT_TRUE(gmem_pages_are(self->pages,				\
 				   (small) + __folios * PER_BLOCK));	\
-	EXPECT_EQ(__folios, nr_huge() - self->huge);			\
+	EXPECT_EQ(__folios, gmem_nr_huge() - self->huge);			\
 } while (0)
 
 #define EXPECT_MAPPED(huge_sptes)					\
@@ -144,7 +137,7 @@ TEST_F(huge, hole_takes_no_more_than_itself)
 		gmem_guest_fill(g, 0, TEST_SIZE, VALUE);
 		EXPECT_FOLIOS(0, NR_BLOCKS);
 		gmem_punch(g->fd, start, size);
-		EXPECT_EQ(kept, nr_huge() - self->huge);
+		EXPECT_EQ(kept, gmem_nr_huge() - self->huge);
 		EXPECT_TRUE(gmem_pages_are(self->pages,
 					   (TEST_SIZE - size) / PAGE_SIZE));
 		gmem_guest_expect(g, 0, start, VALUE);

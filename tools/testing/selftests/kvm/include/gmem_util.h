@@ -211,6 +211,13 @@ static inline long gmem_file_pages(void)
 	return gmem_read_long("/proc/vmstat", "nr_file_pages");
 }
 
+/* Huge folios of all files of the machine */
+static inline long gmem_nr_huge(void)
+{
+	gmem_write_file("/proc/sys/vm/stat_refresh", "1");
+	return gmem_read_long("/proc/vmstat", "nr_file_hugepages");
+}
+
 /* Is the page cache @pages larger than at @base?  A few pages are noise. */
 static inline bool gmem_pages_are(long base, long pages)
 {
