@@ -92,8 +92,11 @@ static void gmem_clear_pages(kvm_pfn_t start, kvm_pfn_t end)
 int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			  int max_order)
 {
-	if (!gmem_has_rmp())
+	if (IS_ENABLED(CONFIG_KVM_GMEM_TEST) && !gmem_has_rmp())
 		return kvm_gmem_test_prepare(kvm, gfn, pfn, max_order);
+
+	if (kvm->arch.vm_type != KVM_X86_SNP_VM)
+		return 0;
 
 	/*
 	 * A memslot may take its shared pages from the file, too.  An SNP guest
