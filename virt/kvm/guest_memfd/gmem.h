@@ -204,10 +204,11 @@ int kvm_gmem_mmap(struct file *file, struct vm_area_struct *vma);
 int kvm_gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy);
 struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 				      unsigned long addr, pgoff_t *ilx);
-struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index);
 #ifdef CONFIG_KVM_GMEM_NUMA
 void kvm_gmem_init_policy(struct inode *inode);
 void kvm_gmem_free_policy(struct inode *inode);
+struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
+				   unsigned int order, gfp_t gfp);
 #else
 static inline void kvm_gmem_init_policy(struct inode *inode)
 {
@@ -216,10 +217,14 @@ static inline void kvm_gmem_init_policy(struct inode *inode)
 static inline void kvm_gmem_free_policy(struct inode *inode)
 {
 }
-#endif
 
-struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
-				   unsigned int order, gfp_t gfp);
+static inline struct folio *kvm_gmem_alloc_folio(struct inode *inode,
+						 pgoff_t index,
+						 unsigned int order, gfp_t gfp)
+{
+	return filemap_alloc_folio(gfp, order);
+}
+#endif
 
 /* huge.c */
 void kvm_gmem_init_huge(struct inode *inode);
@@ -255,7 +260,6 @@ static inline void kvm_gmem_keep_pages(struct inode *inode, pgoff_t start,
 enum gmem_size {
 	GMEM_SMALL,
 	GMEM_HUGE,		/* the whole block, if that can be had */
-	GMEM_HUGE_WAIT,		/* ... also if that takes time */
 };
 
 struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,

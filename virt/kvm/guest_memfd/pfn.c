@@ -25,6 +25,29 @@
 #include "gmem.h"
 
 /*
+ * A new folio for the page at @index, locked and with a reference.  -EEXIST: there
+ * is one.  -ENOMEM.
+ */
+static struct folio *kvm_gmem_add_folio(struct inode *inode, pgoff_t index)
+{
+	struct address_space *mapping = inode->i_mapping;
+	gfp_t gfp = mapping_gfp_mask(mapping);
+	struct folio *folio;
+	int r;
+
+	folio = kvm_gmem_alloc_folio(inode, index, 0, gfp);
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
+
+	r = filemap_add_folio(mapping, folio, index, gfp);
+	if (!r)
+		return folio;
+
+	folio_put(folio);
+	return ERR_PTR(r);
+}
+
+/*
  * The folio with the page at @index, locked and with a reference, allocated as
  * @size says if it is not there.  -ENOMEM.
  */
@@ -36,18 +59,22 @@ struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,
 	if (kvm_gmem_test_should_fail(GMEM_FAIL_GRAB))
 		return ERR_PTR(-ENOMEM);
 
-	if (size != GMEM_SMALL) {
+	/* Until nobody else comes first */
+	do {
 		folio = filemap_lock_folio(inode->i_mapping, index);
 		if (!IS_ERR(folio))
 			return folio;
 
-		folio = kvm_gmem_add_huge_folio(inode, index,
-						size == GMEM_HUGE_WAIT);
-		if (folio)
-			return folio;
-	}
+		if (size != GMEM_SMALL) {
+			folio = kvm_gmem_add_huge_folio(inode, index, false);
+			if (folio)
+				return folio;
+		}
 
-	return kvm_gmem_grab_by_policy(inode, index);
+		folio = kvm_gmem_add_folio(inode, index);
+	} while (folio == ERR_PTR(-EEXIST));
+
+	return folio;
 }
 
 /* If @folio, which is locked, holds nothing yet then let it hold zeroes. */
@@ -60,10 +87,11 @@ void kvm_gmem_fill_folio(struct folio *folio)
 		return;
 
 	for (i = 0; i < folio_nr_pages(folio); i++) {
+		if (i)
+			cond_resched();
 		page = folio_page(folio, i);
 		if (!PageHWPoison(page))
 			clear_highpage(page);
-		cond_resched();
 	}
 
 	folio_mark_uptodate(folio);
@@ -140,7 +168,8 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	if (!kvm_gmem_may_map(file->private_data))
 		return -EFAULT;
 
-	huge = kvm_gmem_block_is_mappable(kvm, slot, gfn);
+	huge = mapping_large_folio_support(file->f_mapping) &&
+	       kvm_gmem_block_is_mappable(kvm, slot, gfn);
 	folio = kvm_gmem_grab_folio(file_inode(file), index,
 				    huge ? GMEM_HUGE : GMEM_SMALL);
 	if (IS_ERR(folio))
@@ -167,6 +196,50 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 EXPORT_SYMBOL_GPL(kvm_gmem_get_pfn);
 
 /*
+ * Allocate the page at @index, or @huge: all of its block if that can be had, and
+ * return where to go on.  -EEXIST: it is there.
+ */
+static long kvm_gmem_allocate_folio(struct inode *inode, pgoff_t index,
+				    bool huge)
+{
+	struct folio *folio = NULL;
+
+	if (kvm_gmem_test_should_fail(GMEM_FAIL_GRAB))
+		return -ENOMEM;
+
+	if (huge)
+		folio = kvm_gmem_add_huge_folio(inode, index, true);
+	if (!folio)
+		folio = kvm_gmem_add_folio(inode, index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	index = folio_next_index(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	return index;
+}
+
+/* From @index on, up to @end: the first page that is not there, or @end. */
+static long kvm_gmem_next_hole(struct inode *inode, pgoff_t index, pgoff_t end)
+{
+	XA_STATE(xas, &inode->i_mapping->i_pages, index);
+	void *entry;
+
+	guard(rcu)();
+
+	while (index < end) {
+		entry = xas_next(&xas);
+		if (!entry)
+			break;
+		if (!xas_retry(&xas, entry))
+			index++;
+	}
+
+	return index;
+}
+
+/*
  * Have pages from @index on, up to @end, and return where to go on: a block at
  * most is done while others wait for the lock.
  */
@@ -174,7 +247,7 @@ static long kvm_gmem_allocate_block(struct gmem_file *view, pgoff_t index,
 				    pgoff_t start, pgoff_t end)
 {
 	struct inode *inode = file_inode(view->file);
-	struct folio *folio;
+	long next;
 	bool huge;
 
 	guard(gmem_invalidate_shared)(inode->i_mapping);
@@ -185,19 +258,19 @@ static long kvm_gmem_allocate_block(struct gmem_file *view, pgoff_t index,
 	huge = kvm_gmem_block_is_inside(inode, index, start, end);
 	end = min(end, round_up(index + 1, KVM_GMEM_BLOCK_PAGES));
 	kvm_gmem_keep_pages(inode, index, end);
+	index = kvm_gmem_next_hole(inode, index, end);
 
+	/* Looking for each page before would cost a tenth more. */
 	while (index < end) {
-		folio = kvm_gmem_grab_folio(inode, index,
-					    huge ? GMEM_HUGE_WAIT : GMEM_SMALL);
-		if (IS_ERR(folio))
-			return PTR_ERR(folio);
+		next = kvm_gmem_allocate_folio(inode, index, huge);
+		if (next == -EEXIST)
+			next = kvm_gmem_next_hole(inode, index, end);
+		if (next < 0)
+			return next;
 
 		/* For the others of the block, it is too late or too little. */
 		huge = false;
-		index = folio_next_index(folio);
-		folio_unlock(folio);
-		folio_put(folio);
-		cond_resched();
+		index = next;
 	}
 
 	return index;
@@ -218,6 +291,7 @@ long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end)
 		index = kvm_gmem_allocate_block(view, index, start, end);
 		if (index < 0)
 			return index;
+		cond_resched();
 	}
 
 	return 0;

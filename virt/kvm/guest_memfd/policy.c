@@ -77,47 +77,6 @@ struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
 	mpol_cond_put(policy);
 	return folio;
 }
-
-static struct folio *kvm_gmem_add_folio(struct inode *inode, pgoff_t index)
-{
-	struct address_space *mapping = inode->i_mapping;
-	gfp_t gfp = mapping_gfp_mask(mapping);
-	struct folio *folio;
-	int r;
-
-	folio = kvm_gmem_alloc_folio(inode, index, 0, gfp);
-	if (!folio)
-		return ERR_PTR(-ENOMEM);
-
-	r = filemap_add_folio(mapping, folio, index, gfp);
-	if (!r)
-		return folio;
-
-	folio_put(folio);
-	return ERR_PTR(r);
-}
-
-/* As kvm_gmem_grab_folio(). */
-struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index)
-{
-	struct address_space *mapping = inode->i_mapping;
-	struct mempolicy *policy;
-	struct folio *folio;
-
-	policy = mpol_shared_policy_lookup(&GMEM_I(inode)->policy, index);
-	if (!policy)
-		return filemap_grab_folio(mapping, index);
-	mpol_cond_put(policy);
-
-	/* Until nobody else comes first */
-	do {
-		folio = filemap_lock_folio(mapping, index);
-		if (IS_ERR(folio))
-			folio = kvm_gmem_add_folio(inode, index);
-	} while (folio == ERR_PTR(-EEXIST));
-
-	return folio;
-}
 #else
 /*
  * A policy of the mapping alone would have no effect on what the guest touches
@@ -132,16 +91,5 @@ struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 				      unsigned long addr, pgoff_t *ilx)
 {
 	return NULL;
-}
-
-struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
-				   unsigned int order, gfp_t gfp)
-{
-	return filemap_alloc_folio(gfp, order);
-}
-
-struct folio *kvm_gmem_grab_by_policy(struct inode *inode, pgoff_t index)
-{
-	return filemap_grab_folio(inode->i_mapping, index);
 }
 #endif /* CONFIG_KVM_GMEM_NUMA */
