@@ -67,6 +67,35 @@ TEST_F(punch, hole_frees_the_memory)
 	EXPECT_TRUE(gmem_pages_are(base, 0));
 }
 
+/* What is there stays, the first page and the last as well; all else is added. */
+TEST_F(punch, fallocate_fills_the_holes)
+{
+	static const struct {
+		uint64_t start, nr;
+	} holes[] = {
+		{ 0, 1 }, { 1, 1 }, { 5, 3 }, { 63, 2 }, { 510, 4 },
+		{ NR_PAGES - 1, 1 },
+	};
+	struct gmem_vm *g = &self->g;
+	long base = gmem_file_pages();
+	int i, round;
+
+	gmem_guest_fill(g, 0, TEST_SIZE, 0x1234);
+	for (round = 0; round < 2; round++) {
+		for (i = round; i < ARRAY_SIZE(holes); i += 2)
+			gmem_punch(g->fd, holes[i].start * PAGE_SIZE,
+				   holes[i].nr * PAGE_SIZE);
+		gmem_allocate(g->fd, 0, PAGE_SIZE);
+		gmem_allocate(g->fd, 0, TEST_SIZE);
+		EXPECT_TRUE(gmem_pages_are(base, NR_PAGES));
+	}
+
+	gmem_guest_expect(g, 0, 2 * PAGE_SIZE, 0);
+	gmem_guest_expect(g, 2 * PAGE_SIZE, 3 * PAGE_SIZE, 0x1234);
+	gmem_guest_expect(g, 5 * PAGE_SIZE, 3 * PAGE_SIZE, 0);
+	gmem_guest_expect(g, 8 * PAGE_SIZE, 55 * PAGE_SIZE, 0x1234);
+}
+
 /* A shared page has the same guest address, but not the same memory. */
 TEST_F(punch, hole_does_not_touch_shared_memory)
 {
