@@ -114,7 +114,8 @@ static int kvm_gmem_prepare_page(struct kvm *kvm, struct folio *folio,
 	if (kvm_arch_gmem_prepare(kvm, gfn, page_to_pfn(page), order))
 		return -EFAULT;
 
-	kvm_gmem_set_prepared(folio->mapping->host, folio->index);
+	if (kvm_arch_gmem_tracks_pages())
+		kvm_gmem_set_prepared(folio->mapping->host, folio->index);
 	return 0;
 }
 

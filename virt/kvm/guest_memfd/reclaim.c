@@ -42,14 +42,14 @@ bool kvm_gmem_is_prepared(struct inode *inode, pgoff_t index)
 			   KVM_GMEM_PREPARED);
 }
 
+/* Only for machines that track pages. */
 void kvm_gmem_set_prepared(struct inode *inode, pgoff_t index)
 {
 	struct xarray *pages = &inode->i_mapping->i_pages;
 
 	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
 
-	if (!kvm_arch_gmem_tracks_pages() ||
-	    kvm_gmem_is_prepared(inode, index))
+	if (kvm_gmem_is_prepared(inode, index))
 		return;
 
 	xa_lock_irq(pages);
