@@ -290,7 +290,7 @@ int kvm_gmem_error_folio(struct address_space *mapping, struct folio *folio);
 /* What can be made to fail */
 enum gmem_fail_point {
 	GMEM_FAIL_BIND,		/* storing a memslot's binding */
-	GMEM_FAIL_GRAB,		/* getting a page, also one that is there */
+	GMEM_FAIL_GRAB,		/* having a page, for a fault also one that is there */
 	GMEM_FAIL_PREPARE,	/* what the model does in place of hardware ... */
 	GMEM_FAIL_RECLAIM,
 	GMEM_FAIL_MOVE,
