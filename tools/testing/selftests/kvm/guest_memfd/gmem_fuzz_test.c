@@ -113,10 +113,12 @@ static int random_type(uint64_t *state, int step)
 	return i;
 }
 
+/* Those with odd seeds use huge folios, if there are any. */
 static void make_sequence(uint64_t seed)
 {
 	int i, j;
 
+	unit = seed % 2 && gmem_may_be_huge() ? LARGE_UNIT : PAGE_SIZE;
 	for (i = 0; i < nr_steps; i++) {
 		ops[i].type = random_type(&seed, i);
 		for (j = 0; j < NR_ARGS; j++)

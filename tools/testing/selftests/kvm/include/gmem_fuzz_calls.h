@@ -96,8 +96,8 @@ static inline void call_set_attributes(int vm, int gfn, int nr, bool private)
 {
 	struct model_vm *v = &model->vms[vm];
 	struct kvm_memory_attributes attr = {
-		.address = WINDOW + gfn * PAGE_SIZE,
-		.size = nr * PAGE_SIZE,
+		.address = WINDOW + gfn * unit,
+		.size = nr * unit,
 		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
 	};
 	int want = vm_errno(vm);
@@ -147,9 +147,9 @@ static inline void call_bind(int vm, int slot, int gfn, int nr, int fd,
 	if (!want)
 		want = v->slots[slot].used ? EINVAL : model_bind_errno(vm, &new);
 	ret = set_region(v, slot, fd == NONE ? 0 : KVM_MEM_GUEST_MEMFD,
-			 WINDOW + gfn * PAGE_SIZE, nr * PAGE_SIZE,
-			 v->mem + gfn * PAGE_SIZE,
-			 fd == NONE ? -1 : model->fds[fd].fd, page * PAGE_SIZE);
+			 WINDOW + gfn * unit, nr * unit,
+			 v->mem + gfn * unit,
+			 fd == NONE ? -1 : model->fds[fd].fd, page * unit);
 	if (expect_errno(want, ret))
 		model_bind(&v->slots[slot], &new);
 }
@@ -184,7 +184,7 @@ static inline void call_create(int vm, uint64_t flags, uint64_t size)
 	    flags);
 	fd = ioctl(model->vms[vm].fd, KVM_CREATE_GUEST_MEMFD, &arg);
 	if (expect_errno(want, fd))
-		add_fd(model_create(vm, flags, size / PAGE_SIZE), fd);
+		add_fd(model_create(vm, flags, size / unit), fd);
 }
 
 /* Returns the new descriptor's number in the model, or NONE. */
@@ -238,8 +238,8 @@ static inline void call_punch(int fd, int page, int nr)
 	int want = model_may_change(f->view) ? 0 : EPERM;
 
 	say("fd %d: punch page %d+%d", fd, page, nr);
-	if (expect_errno(want, fallocate(f->fd, GMEM_PUNCH, page * PAGE_SIZE,
-					 nr * PAGE_SIZE)))
+	if (expect_errno(want, fallocate(f->fd, GMEM_PUNCH, page * unit,
+					 nr * unit)))
 		model_punch(f->view, page, nr);
 }
 
@@ -252,7 +252,7 @@ static inline void call_allocate(int fd, int page, int nr)
 		want = EINVAL;
 	say("fd %d: allocate page %d+%d", fd, page, nr);
 	expect_errno(want, fallocate(f->fd, FALLOC_FL_KEEP_SIZE,
-				     page * PAGE_SIZE, nr * PAGE_SIZE));
+				     page * unit, nr * unit));
 }
 
 /*
@@ -261,7 +261,7 @@ static inline void call_allocate(int fd, int page, int nr)
 
 static inline size_t map_size(int view)
 {
-	return (model_view_inode(view)->nr_pages + 1) * PAGE_SIZE;
+	return (model_view_inode(view)->nr_pages + 1) * unit;
 }
 
 static inline void call_mmap(int fd, int prot, int flags)
@@ -312,7 +312,7 @@ static inline void host_access(int map, int page, bool write)
 		[REFUSED] = SIGSEGV,
 	};
 	struct model_map *m = &model->maps[map];
-	void *addr = m->mem + page * PAGE_SIZE;
+	void *addr = m->mem + page * unit;
 	enum model_found want;
 	uint32_t *word = NULL;
 	uint64_t val = 0;
@@ -350,7 +350,7 @@ static inline void call_remove(int map, int page, int nr)
 	else if (!model_may_change(m->view))
 		want = EPERM;
 	say("mapping %d: remove page %d+%d", map, page, nr);
-	if (expect_errno(want, madvise(m->mem + page * PAGE_SIZE, nr * PAGE_SIZE,
+	if (expect_errno(want, madvise(m->mem + page * unit, nr * unit,
 				       MADV_REMOVE)))
 		model_punch(m->view, page, nr);
 }
@@ -398,7 +398,7 @@ static inline void guest_access(int vm, int nr, struct wanted *want)
 		want[i].found = model_guest_access(vm, want[i].gfn,
 						   want[i].write, &word);
 		list[i] = (struct guest_access) {
-			.gpa = WINDOW + want[i].gfn * PAGE_SIZE,
+			.gpa = WINDOW + want[i].gfn * unit,
 			.write = want[i].write,
 		};
 		if (want[i].write)
@@ -432,8 +432,8 @@ static inline void call_guest_access(int vm, int nr, struct wanted *want)
 static inline void call_prefault(int vm, int gfn, int nr)
 {
 	struct kvm_pre_fault_memory range = {
-		.gpa = WINDOW + gfn * PAGE_SIZE,
-		.size = nr * PAGE_SIZE,
+		.gpa = WINDOW + gfn * unit,
+		.size = nr * unit,
 	};
 	int want = vm_errno(vm), done = 0;
 
@@ -442,8 +442,8 @@ static inline void call_prefault(int vm, int gfn, int nr)
 	say("VM %d: prefault gfn %d+%d", vm, gfn, nr);
 	expect_errno(want, ioctl(model->vms[vm].vcpu_fd, KVM_PRE_FAULT_MEMORY,
 				 &range));
-	if (range.size != (nr - done) * PAGE_SIZE ||
-	    range.gpa != WINDOW + (gfn + done) * PAGE_SIZE)
+	if (range.size != (nr - done) * unit ||
+	    range.gpa != WINDOW + (gfn + done) * unit)
 		fail("prefault left 0x%llx bytes at 0x%llx instead of %d pages",
 		     range.size, range.gpa, nr - done);
 }
@@ -457,7 +457,7 @@ static inline void check_vm(int vm)
 	int i, nr = 0;
 
 	for (i = 0; i < NR_GFNS; i++) {
-		val = READ_ONCE(*(uint32_t *)(v->mem + i * PAGE_SIZE));
+		val = READ_ONCE(*(uint32_t *)(v->mem + i * unit));
 		if (val != v->shared[i])
 			fail("VM %d, gfn %d, shared: 0x%x instead of 0x%x", vm,
 			     i, val, v->shared[i]);

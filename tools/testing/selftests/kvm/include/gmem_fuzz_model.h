@@ -27,6 +27,14 @@
 #define NR_GFNS		40	/* in the window */
 #define BEYOND		NR_GFNS	/* the attribute of all that follows it */
 
+/*
+ * How many bytes a page of the model has: one page, or half of what can be huge,
+ * of which the first word is the one that counts.
+ */
+#define LARGE_UNIT SZ_1M
+
+static uint64_t unit = PAGE_SIZE;
+
 #define NONE		(-1)	/* for what is otherwise an index */
 
 #define SHARE		KVM_LINK_GUEST_MEMFD_SHARE

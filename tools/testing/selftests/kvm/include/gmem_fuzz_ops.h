@@ -200,7 +200,7 @@ static bool op_create(const struct fuzz_op *op)
 		0, 8, PAGE_SIZE + 8, -PAGE_SIZE, 1ull << 63,
 	};
 	int vm = pick_vm(op->arg[0]);
-	uint64_t size = (1 + ARG(1, MAX_PAGES)) * PAGE_SIZE;
+	uint64_t size = (1 + ARG(1, MAX_PAGES)) * unit;
 	uint64_t flags = good[ARG(2, 4)];
 
 	if (vm == NONE || !has_room_for_view() ||
@@ -387,7 +387,7 @@ static void bind_badly(int vm, int slot, int fd, int which)
 	expect_errno(vm_errno(vm) ?: want,
 		     set_region(v, slot,
 				KVM_MEM_GUEST_MEMFD | bad_slots[which].flags,
-				WINDOW + NR_GFNS * PAGE_SIZE +
+				WINDOW + NR_GFNS * unit +
 				bad_slots[which].gpa,
 				PAGE_SIZE + bad_slots[which].size, v->mem,
 				number, bad_slots[which].offset));

@@ -183,7 +183,7 @@ static inline void tiny_create(struct model_vm *vm, bool protected, int process)
 	MUST(vm->vcpu_fd >= 0, "KVM_CREATE_VCPU");
 	vm->run = map_shared(PAGE_SIZE, vm->vcpu_fd);
 	vm->low = map_shared(LOW_SIZE, -1);
-	vm->mem = map_shared(NR_GFNS * PAGE_SIZE, -1);
+	vm->mem = map_shared(NR_GFNS * unit, -1);
 	memcpy(vm->low, fuzz_guest, fuzz_guest_end - fuzz_guest);
 	MUST(!set_region(vm, LOW_SLOT, 0, 0, LOW_SIZE, vm->low, -1, 0), "memslot");
 
@@ -207,7 +207,7 @@ static inline void tiny_destroy(struct model_vm *vm)
 	close(vm->vcpu_fd);
 	close(vm->fd);
 	munmap(vm->low, LOW_SIZE);
-	munmap(vm->mem, NR_GFNS * PAGE_SIZE);
+	munmap(vm->mem, NR_GFNS * unit);
 }
 
 static inline struct guest_access *tiny_list(struct model_vm *vm)
@@ -250,7 +250,7 @@ static inline void tiny_check_fault(struct model_vm *vm, int gfn)
 	struct kvm_run *run = vm->run;
 
 	if (run->memory_fault.flags != flags ||
-	    run->memory_fault.gpa != WINDOW + gfn * PAGE_SIZE ||
+	    run->memory_fault.gpa != WINDOW + gfn * unit ||
 	    run->memory_fault.size != PAGE_SIZE)
 		fail("gfn %d: memory fault with flags 0x%llx, gpa 0x%llx, size 0x%llx",
 		     gfn, run->memory_fault.flags, run->memory_fault.gpa,
@@ -279,7 +279,7 @@ static inline void tiny_run(struct model_vm *vm, int nr,
 
 		if (err == EFAULT && run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
 		    i < nr) {
-			tiny_check_fault(vm, (list[i].gpa - WINDOW) / PAGE_SIZE);
+			tiny_check_fault(vm, (list[i].gpa - WINDOW) / unit);
 			found[i++] = FAULT;
 		} else if (!err && run->exit_reason == KVM_EXIT_MMIO && i < nr &&
 			   run->mmio.phys_addr == list[i].gpa) {
