@@ -8,7 +8,7 @@
 
 #include "gmem_link_util.h"
 
-#define TEST_SIZE SZ_1M
+#define TEST_SIZE SZ_4M
 #define NR_PAGES  ((long)(TEST_SIZE / PAGE_SIZE))
 
 #define SHARE	     KVM_LINK_GUEST_MEMFD_SHARE

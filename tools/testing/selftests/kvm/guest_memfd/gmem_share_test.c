@@ -6,7 +6,7 @@
  */
 #include "gmem_link_util.h"
 
-#define TEST_SIZE SZ_1M
+#define TEST_SIZE SZ_4M
 #define HALF	  (TEST_SIZE / 2)
 #define NR_PAGES  ((long)(TEST_SIZE / PAGE_SIZE))
 
