@@ -80,18 +80,17 @@ struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,
 /* If @folio, which is locked, holds nothing yet then let it hold zeroes. */
 void kvm_gmem_fill_folio(struct folio *folio)
 {
-	struct page *page;
-	long i;
+	long i, nr;
 
 	if (folio_test_uptodate(folio))
 		return;
 
-	for (i = 0; i < folio_nr_pages(folio); i++) {
+	nr = folio_nr_pages(folio);
+	for (i = 0; i < nr; i++) {
 		if (i)
 			cond_resched();
-		page = folio_page(folio, i);
-		if (!PageHWPoison(page))
-			clear_highpage(page);
+		if (!PageHWPoison(folio_page(folio, i)))
+			clear_highpage(folio_page(folio, i));
 	}
 
 	folio_mark_uptodate(folio);
