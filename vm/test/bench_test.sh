@@ -35,13 +35,14 @@ cat >"$TMP/results" <<-EOF
 	ours memory private first_touch 64 64 -16 0
 	base longest private punch 64 5000000
 	ours longest private punch 64 1000001
+	ours longest private_4k punch 64 1000002
 	base time private one_vcpu 64 1000 1 1
 	base time private one_vcpu 64 500 1 1
 	base time private two_vcpus 64 600 1 1
 	base time private two_vcpus 64 1000 1 1
 EOF
 
-plan 13
+plan 14
 "$TEST_DIR/../bench.sh" "$TMP/results" >"$TMP/tables"
 check "a target is met" says "first touch by the guest 5000.0 600.0 0.120 <= 700 met"
 check "a target is not met" \
@@ -56,12 +57,14 @@ check "what was not measured is missing" says "fallocate - - - <= 40"
 check "handovers are compared" says \
 	"A handover of the largest differs from one of the smallest by 25.0% (target: 10%): not met."
 check "other memory is compared" says " to 1.500 (anon_4k, close, 4 MiB)"
-check "the longest is found" says "Ours at most: 1000001, not met."
+check "small folios have a row of their own" \
+	says "4 KiB folios: punch hole - - 5000000 1000002"
+check "the longest is found" says "Ours at most: 1000002, not met."
 check "memory is that of a GiB" \
 	says "private: first_touch 64 1600 1024 64 -256 128 0"
 check "the quickest of several tries counts" says "base 1.20"
 "$TEST_DIR/../bench.sh" --json "$TMP/results" >"$TMP/json"
-check "JSON has all results" equal "$(grep -c '"modules"' "$TMP/json")" 19
+check "JSON has all results" equal "$(grep -c '"modules"' "$TMP/json")" 20
 check "JSON names the numbers" grep -qF \
 	'"operation": "link", "mib": 64, "elapsed_ns": 300, "busy_ns": 200, "pages": 1}' \
 	"$TMP/json"
