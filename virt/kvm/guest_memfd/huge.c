@@ -191,8 +191,7 @@ bool kvm_gmem_split_unpinned(struct inode *inode, pgoff_t index)
 
 /*
  * Clear the pages [@start, @end), of one huge folio that stays in the file until
- * it can be split.  What cannot be reclaimed keeps its contents, which are the
- * guest's.
+ * it can be split.  What cannot be reclaimed is left alone: it is the guest's.
  */
 static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
 {
@@ -218,7 +217,8 @@ static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
 	}
 
 	folio_put(folio);
-	kvm_gmem_defer_pages(inode, start, end);
+	if (first < last)
+		kvm_gmem_defer_pages(inode, start, start + last - first);
 }
 
 /*
