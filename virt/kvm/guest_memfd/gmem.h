@@ -256,14 +256,8 @@ static inline void kvm_gmem_keep_pages(struct inode *inode, pgoff_t start,
 
 /* pfn.c */
 
-/* What a page that is not there may be allocated as. */
-enum gmem_size {
-	GMEM_SMALL,
-	GMEM_HUGE,		/* the whole block, if that can be had */
-};
-
 struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,
-				  enum gmem_size size);
+				  bool huge);
 void kvm_gmem_fill_folio(struct folio *folio);
 long kvm_gmem_allocate(struct gmem_file *view, pgoff_t start, pgoff_t end);
 

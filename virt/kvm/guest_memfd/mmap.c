@@ -44,8 +44,7 @@ static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 
 	huge = kvm_gmem_block_is_inside(inode, vmf->pgoff, 0, size);
-	folio = kvm_gmem_grab_folio(inode, vmf->pgoff,
-				    huge ? GMEM_HUGE : GMEM_SMALL);
+	folio = kvm_gmem_grab_folio(inode, vmf->pgoff, huge);
 	if (IS_ERR(folio))
 		return vmf_error(PTR_ERR(folio));
 

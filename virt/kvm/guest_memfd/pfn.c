@@ -48,11 +48,11 @@ static struct folio *kvm_gmem_add_folio(struct inode *inode, pgoff_t index)
 }
 
 /*
- * The folio with the page at @index, locked and with a reference, allocated as
- * @size says if it is not there.  -ENOMEM.
+ * The folio with the page at @index, locked and with a reference.  If it is not
+ * there it is allocated, or @huge: all of its block if that can be had.  -ENOMEM.
  */
 struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,
-				  enum gmem_size size)
+				  bool huge)
 {
 	struct folio *folio;
 
@@ -65,7 +65,7 @@ struct folio *kvm_gmem_grab_folio(struct inode *inode, pgoff_t index,
 		if (!IS_ERR(folio))
 			return folio;
 
-		if (size != GMEM_SMALL) {
+		if (huge) {
 			folio = kvm_gmem_add_huge_folio(inode, index, false);
 			if (folio)
 				return folio;
@@ -168,10 +168,10 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	if (!kvm_gmem_may_map(file->private_data))
 		return -EFAULT;
 
+	/* The first condition is in the second, but spares small files the call. */
 	huge = mapping_large_folio_support(file->f_mapping) &&
 	       kvm_gmem_block_is_mappable(kvm, slot, gfn);
-	folio = kvm_gmem_grab_folio(file_inode(file), index,
-				    huge ? GMEM_HUGE : GMEM_SMALL);
+	folio = kvm_gmem_grab_folio(file_inode(file), index, huge);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 

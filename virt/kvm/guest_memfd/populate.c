@@ -27,7 +27,7 @@ static struct folio *kvm_gmem_get_empty_folio(struct address_space *mapping,
 	struct folio *folio;
 	int r = 0;
 
-	folio = kvm_gmem_grab_folio(mapping->host, index, GMEM_SMALL);
+	folio = kvm_gmem_grab_folio(mapping->host, index, false);
 	if (IS_ERR(folio))
 		return folio;
 
