@@ -139,31 +139,30 @@ static void check_touched(struct subject *s, int err)
 }
 
 /* Memory is short in some rounds, and plentiful when nothing fails any more. */
-#define EXPECT_BOTH_SIZES()						\
-do {									\
-	TH_LOG("%d times a block, %d times a page", nr_blocks, nr_small);	\
-	EXPECT_LT(0, nr_small);						\
-	EXPECT_LT(0, nr_blocks);					\
-} while (0)
-
-TEST_F(huge, touch)
+static void sweep_access(struct subject *s, void (*set_up)(struct subject *s),
+			 int (*run)(struct subject *s),
+			 void (*check)(struct subject *s, int err),
+			 struct __test_metadata *_metadata)
 {
 	nr_blocks = 0;
 	nr_small = 0;
-	SWEEP(&self->s, .set_up = create_vm_that_reads, .run = touch_page,
-	      .check = check_touched, .clean_up = free_vm,
-	      .other_err = EFAULT, .min = 1);
-	EXPECT_BOTH_SIZES();
+	SWEEP(s, .set_up = set_up, .run = run, .check = check,
+	      .clean_up = free_vm, .other_err = EFAULT, .min = 1);
+	TH_LOG("%d times a block, %d times a page", nr_blocks, nr_small);
+	EXPECT_LT(0, nr_small);
+	EXPECT_LT(0, nr_blocks);
+}
+
+TEST_F(huge, touch)
+{
+	sweep_access(&self->s, create_vm_that_reads, touch_page, check_touched,
+		     _metadata);
 }
 
 TEST_F(huge, pre_fault)
 {
-	nr_blocks = 0;
-	nr_small = 0;
-	SWEEP(&self->s, .set_up = create_vm, .run = pre_fault_page,
-	      .check = count_and_use, .clean_up = free_vm,
-	      .other_err = EFAULT, .min = 1);
-	EXPECT_BOTH_SIZES();
+	sweep_access(&self->s, create_vm, pre_fault_page, count_and_use,
+		     _metadata);
 }
 
 static int allocate(struct subject *s)
