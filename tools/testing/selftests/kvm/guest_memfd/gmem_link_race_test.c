@@ -221,7 +221,8 @@ TEST_F(race, links_come_and_go_when_the_source_is_closed)
 
 		handover.vm = vms[1].vm;
 		handover.flags = 0;
-		handover.keep = race_jitter(&race) % 10;
+		/* Where a link takes long the source is closed before a second */
+		handover.keep = race.rounds % 2 ? race_jitter(&race) % 10 : 0;
 		gmem_allocate(fd, 0, TEST_SIZE);
 		race_add(&race, run_link, &share);
 		race_add(&race, run_link, &handover);
