@@ -11,7 +11,8 @@
  * inode, for that part of the file, and whoever needs a page first goes by it, be
  * it the guest, the host, or fallocate().  Where there is none the page comes
  * from where the task may allocate.  Pages that are there already stay where they
- * are.
+ * are.  A huge folio comes from one node, so that a block has one only if no part
+ * of it has a policy to itself.
  *
  * mm keeps to itself what that takes, so it is there only in a kernel that was
  * built for it (CONFIG_KVM_GMEM_NUMA), and in modules for other kernels is not.
@@ -60,12 +61,40 @@ struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 					 linear_page_index(vma, addr));
 }
 
+/* Whether the same policy, or none, is for all pages from @start on, before @end */
+static bool kvm_gmem_has_one_policy(struct inode *inode, pgoff_t start,
+				    pgoff_t end)
+{
+	struct shared_policy *policies = &GMEM_I(inode)->policy;
+	struct rb_node *node;
+	struct sp_node *range;
+
+	guard(read_lock)(&policies->lock);
+
+	node = policies->root.rb_node;
+	while (node) {
+		range = rb_entry(node, struct sp_node, nd);
+		if (end <= range->start)
+			node = node->rb_left;
+		else if (start >= range->end)
+			node = node->rb_right;
+		else
+			return start >= range->start && end <= range->end;
+	}
+
+	return true;
+}
+
 /* A folio of @order, in no file yet, for the page at @index; or NULL. */
 struct folio *kvm_gmem_alloc_folio(struct inode *inode, pgoff_t index,
 				   unsigned int order, gfp_t gfp)
 {
+	pgoff_t first = round_down(index, 1UL << order);
 	struct mempolicy *policy;
 	struct folio *folio;
+
+	if (order && !kvm_gmem_has_one_policy(inode, first, first + (1UL << order)))
+		return NULL;
 
 	policy = mpol_shared_policy_lookup(&GMEM_I(inode)->policy, index);
 	if (!policy)

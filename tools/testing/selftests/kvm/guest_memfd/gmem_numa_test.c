@@ -401,7 +401,137 @@ TEST_F(plain, policies_change_under_faults_and_holes)
 	EXPECT_EQ(NR_PAGES, count_on_node(g->shared, TEST_SIZE, 1));
 }
 
-/* vm/tests.cfg says which fixture is for which kernel: plain wants two nodes. */
+/*
+ * Huge folios
+ */
+
+#define BLOCK	  SZ_2M
+#define NR_BLOCKS 4
+#define HUGE_SIZE (NR_BLOCKS * BLOCK)
+
+FIXTURE(huge)
+{
+	struct gmem_usage usage;
+	struct gmem_vm g;
+	long nr;	/* of all other files */
+};
+
+FIXTURE_SETUP(huge)
+{
+	gmem_usage_get(&self->usage);
+	gmem_plain_create(&self->g, HUGE_SIZE);
+	/* What belongs to the library is there now. */
+	gmem_guest_expect(&self->g, 0, 0, 0);
+	self->nr = gmem_nr_huge();
+}
+
+FIXTURE_TEARDOWN(huge)
+{
+	gmem_vm_free(&self->g);
+	gmem_usage_check(&self->usage);
+}
+
+#define EXPECT_HUGE(folios) EXPECT_EQ(folios, gmem_nr_huge() - self->nr)
+
+/* Is all of the memory from @mem on @node? */
+static bool all_on_node(void *mem, size_t size, int node)
+{
+	return count_on_node(mem, size, node) == size / PAGE_SIZE;
+}
+
+TEST_F(huge, whoever_comes_first)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t left;
+	int node;
+
+	for (node = 0; node < 2; node++) {
+		bind_to(g->shared, HUGE_SIZE, MPOL_BIND, NODE(node));
+		gmem_allocate(g->fd, 0, BLOCK);
+		gmem_guest_fill(g, BLOCK + PAGE_SIZE, 8, 0x51);
+		WRITE_ONCE(*(char *)(g->shared + 3 * BLOCK - 1), 1);
+		if (kvm_is_tdp_enabled())
+			TEST_ASSERT_EQ(__gmem_pre_fault(g->vcpu,
+							GMEM_GPA + 3 * BLOCK,
+							PAGE_SIZE, 0, &left), 0);
+		EXPECT_TRUE(all_on_node(g->shared, HUGE_SIZE, node));
+		EXPECT_HUGE(NR_BLOCKS);
+		gmem_punch(g->fd, 0, HUGE_SIZE);
+	}
+}
+
+TEST_F(huge, interleaved_one_by_one)
+{
+	struct gmem_vm *g = &self->g;
+	int i, node;
+
+	bind_to(g->shared, HUGE_SIZE, MPOL_INTERLEAVE, NODE(0) | NODE(1));
+	gmem_guest_fill(g, 2 * BLOCK, 2 * BLOCK, 0x51);
+	gmem_allocate(g->fd, 0, HUGE_SIZE);
+	EXPECT_HUGE(NR_BLOCKS);
+	node = all_on_node(g->shared, BLOCK, 1);
+	for (i = 0; i < NR_BLOCKS; i++)
+		EXPECT_TRUE(all_on_node(g->shared + i * BLOCK, BLOCK,
+					(node + i) % 2));
+}
+
+TEST_F(huge, policies_end_where_blocks_do)
+{
+	struct gmem_vm *g = &self->g;
+	int i;
+
+	for (i = 0; i < NR_BLOCKS; i++)
+		bind_to(g->shared + i * BLOCK, BLOCK, MPOL_BIND, NODE(i % 2));
+	gmem_guest_fill(g, 0, HUGE_SIZE, 0x51);
+	EXPECT_HUGE(NR_BLOCKS);
+	for (i = 0; i < NR_BLOCKS; i++)
+		EXPECT_TRUE(all_on_node(g->shared + i * BLOCK, BLOCK, i % 2));
+}
+
+/* Before, behind and around which there is another one, or none */
+TEST_F(huge, policy_of_a_part_of_a_block)
+{
+	static const struct {
+		size_t start, size;
+	} parts[] = {
+		{ 0, PAGE_SIZE },
+		{ BLOCK - PAGE_SIZE, PAGE_SIZE },
+		{ 7 * PAGE_SIZE, 2 * PAGE_SIZE },
+		{ BLOCK / 2, BLOCK / 2 },
+	};
+	struct gmem_vm *g = &self->g;
+	void *block = g->shared + BLOCK;
+	int i, other;
+
+	for (i = 0; i < 2 * ARRAY_SIZE(parts); i++) {
+		size_t start = parts[i / 2].start, size = parts[i / 2].size;
+
+		for (other = 0; other < HUGE_SIZE; other += BLOCK)
+			bind_to(g->shared + other, BLOCK, MPOL_DEFAULT, 0);
+		if (i % 2)
+			bind_to(g->shared, HUGE_SIZE, MPOL_BIND, NODE(0));
+		bind_to(block + start, size, MPOL_BIND, NODE(1));
+
+		gmem_guest_fill(g, 0, HUGE_SIZE, 0x51);
+		EXPECT_HUGE(NR_BLOCKS - 1);
+		EXPECT_TRUE(all_on_node(block + start, size, 1));
+		if (i % 2) {
+			EXPECT_TRUE(all_on_node(g->shared, BLOCK + start, 0));
+			EXPECT_TRUE(all_on_node(block + start + size,
+						HUGE_SIZE - BLOCK - start - size,
+						0));
+		}
+
+		bind_to(block, BLOCK, MPOL_BIND, NODE(1));
+		gmem_punch(g->fd, 0, HUGE_SIZE);
+		gmem_guest_fill(g, 0, HUGE_SIZE, 0x51);
+		EXPECT_HUGE(NR_BLOCKS);
+		EXPECT_TRUE(all_on_node(block, BLOCK, 1));
+		gmem_punch(g->fd, 0, HUGE_SIZE);
+	}
+}
+
+/* vm/tests.cfg says which fixtures are for which kernel: some want two nodes. */
 int main(int argc, char *argv[])
 {
 	gmem_require_mmap();
