@@ -27,7 +27,8 @@ Try it
   make demo            run a guest whose memory its host cannot read, and give it
                        a new VMM while it runs
   make test            run our tests in VMs; T=PATTERN runs some,
-                       KERNEL=debug on a kernel with KASAN and lockdep
+                       KERNEL=debug on a kernel with KASAN and lockdep,
+                       SMALL=1 without huge folios
   make fuzz MINUTES=N  random calls in random order, compared with a model, for
                        N minutes with new seeds; KERNEL=debug as above
   make stress MINUTES=N

@@ -23,16 +23,22 @@ DEBUG_SLOWDOWN=6
 GCOV_SECONDS=60
 KCSAN_SECONDS=60
 
+# What --small has on all command lines.
+SMALL_FOLIOS=kvm.gmem_huge_folios=0
+
 usage() {
 	cat <<-EOF
-	Usage: make test [T=REGEX] [KERNEL=stock|debug|kcsan|coverage] [MODULES=ours|base|model]
-	   or: vm/test.sh [--kernel stock|debug|kcsan|coverage] [--modules ours|base|model] [REGEX]
+	Usage: make test [T=REGEX] [KERNEL=stock|debug|kcsan|coverage] [MODULES=ours|base|model] [SMALL=1]
+	   or: vm/test.sh [--kernel stock|debug|kcsan|coverage] [--modules ours|base|model] [--small] [REGEX]
 
 	Run the tests of vm/tests.cfg whose names match REGEX, in as few boots as
 	they allow, at once as many as there are processors (on the stock kernel one:
 	there some measure time).  Logs go to build/logs/KERNEL-MODULES/, into a
 	directory for each kind of machine.  With the stock kernel and this project's
 	modules, vm/test/*_test.sh, the tests of the harness itself, run first.
+
+	With --small, those tests run without huge folios that always have them where
+	they can.
 
 	A test passes only if its verdict arrives, it exits 0, its KTAP plan is
 	complete without a failure, the kernel does not complain, and nothing is left
@@ -79,6 +85,9 @@ select_tests() {
 	esac
 	for name in "${NAMES[@]}"; do
 		kernels=" $(config "$name" kernel "stock debug") "
+		if [[ $SMALL && $(config "$name" append) = *"$SMALL_FOLIOS"* ]]; then
+			continue
+		fi
 		if [[ $name =~ $PATTERN && $kernels = *" $like "* ]]; then
 			SELECTED+=("$name")
 		fi
@@ -90,7 +99,7 @@ HOST_TESTS=()
 select_host_tests() {
 	local file
 
-	[[ $KERNEL = stock && $MODULES = ours ]] || return 0
+	[[ $KERNEL = stock && $MODULES = ours && -z $SMALL ]] || return 0
 	for file in "$VM_DIR"/test/*_test.sh; do
 		if [[ $(basename "$file" .sh) =~ $PATTERN ]]; then
 			HOST_TESTS+=("$file")
@@ -151,6 +160,7 @@ machine_of() {
 	local append
 
 	append=$(config "$1" append)
+	[[ -z $SMALL ]] || append+=${append:+ }$SMALL_FOLIOS
 	echo "$(config "$1" cpus 1) $(config "$1" mem 2048)${append:+ $append}"
 }
 
@@ -248,11 +258,12 @@ add_up_machine() {
 }
 
 parse_options() {
-	KERNEL=stock MODULES=ours PATTERN=.
+	KERNEL=stock MODULES=ours SMALL='' PATTERN=.
 	while (($#)); do
 		case $1 in
 		--kernel) KERNEL=$2; shift ;;
 		--modules) MODULES=$2; shift ;;
+		--small) SMALL=1 ;;
 		--help | -h) usage; exit 0 ;;
 		-*) usage >&2; exit 2 ;;
 		*) PATTERN=$1 ;;
@@ -265,7 +276,7 @@ main() {
 	local file
 
 	parse_options "$@"
-	OUT=$BUILD/logs/$KERNEL-$MODULES
+	OUT=$BUILD/logs/$KERNEL-$MODULES${SMALL:+-small}
 	read_config
 	select_tests
 	select_host_tests

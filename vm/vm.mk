@@ -19,7 +19,8 @@ shell:
 	BASE=$(BASE) vm/run.sh --kernel $(KERNEL) --modules $(MODULES) --shell
 
 test:
-	BASE=$(BASE) vm/test.sh --kernel $(KERNEL) --modules $(MODULES) '$(T)'
+	BASE=$(BASE) vm/test.sh --kernel $(KERNEL) --modules $(MODULES) \
+		$(if $(SMALL),--small) '$(T)'
 
 stress:
 	BASE=$(BASE) vm/stress.sh --kernel $(KERNEL) '$(T)' $(MINUTES)

@@ -25,7 +25,7 @@ run_batch() {
 	done <"$list"
 }
 
-# Run the tests of this configuration.
+# Run the tests of this configuration, with the arguments as test.sh's options.
 run_config() {
 	cat >"$TMP/tests.cfg" <<-EOF
 	[plain]
@@ -39,9 +39,12 @@ run_config() {
 	append = init_on_free=1 quiet
 	[debug_only]
 	kernel = debug
+	[small]
+	append = kvm.gmem_huge_folios=0
 	EOF
-	VM_DIR=$TMP OUT=$TMP
-	parse_options
+	VM_DIR=$TMP OUT=$TMP NAMES=() SELECTED=()
+	rm -f "$TMP/run"
+	parse_options "$@"
 	read_config
 	select_tests
 	run_vm_tests
@@ -52,7 +55,7 @@ runs_with() {
 	equal "$(grep "^$1 " "$TMP/run")" "$1 --kernel stock --modules ours $2"
 }
 
-plan 6
+plan 9
 run_config
 check "a test has the default machine" runs_with plain "--cpus 1 --mem 2048 --append "
 check "another shares it" runs_with other "--cpus 1 --mem 2048 --append "
@@ -63,4 +66,12 @@ check "another shares that" \
 	runs_with wiped_too "--cpus 1 --mem 2048 --append init_on_free=1 quiet"
 check "a test of the debug kernel does not run" \
 	equal "$(grep -c debug_only "$TMP/run")" 0
+
+run_config --small
+check "all have small folios, if asked to" \
+	runs_with plain "--cpus 1 --mem 2048 --append kvm.gmem_huge_folios=0"
+check "with their own command line" runs_with wiped \
+	"--cpus 1 --mem 2048 --append init_on_free=1 quiet kvm.gmem_huge_folios=0"
+check "a test that always has does not run" \
+	equal "$(grep -c small "$TMP/run")" 0
 ((NR_FAILED == 0))

@@ -418,6 +418,8 @@ FIXTURE(huge)
 
 FIXTURE_SETUP(huge)
 {
+	if (!gmem_may_be_huge())
+		SKIP(return, "no huge folios");
 	gmem_usage_get(&self->usage);
 	gmem_plain_create(&self->g, HUGE_SIZE);
 	/* What belongs to the library is there now. */
