@@ -326,29 +326,6 @@ TEST_F(api, memory_is_there_when_allocated_and_gone_when_punched)
 	EXPECT_TRUE(gmem_pages_are(base, 0));
 }
 
-TEST_F(api, fallocate_stops_on_a_fatal_signal)
-{
-	const size_t size = BIT_ULL(40);
-	int fd = vm_create_guest_memfd(self->vm, size, 0);
-	long base = gmem_file_pages();
-	uint64_t killed;
-	pid_t pid;
-
-	pid = gmem_fork();
-	if (!pid) {
-		/* Far more than there is memory for, were it left to finish. */
-		__gmem_allocate(fd, 0, size);
-		_exit(1);
-	}
-	while (gmem_file_pages() - base < SZ_8M / PAGE_SIZE)
-		usleep(1000);
-	kill(pid, SIGKILL);
-	killed = gmem_now_ms();
-	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
-	EXPECT_GT(1000, gmem_now_ms() - killed);
-	close(fd);
-}
-
 int main(int argc, char *argv[])
 {
 	gmem_require_sw_protected();
