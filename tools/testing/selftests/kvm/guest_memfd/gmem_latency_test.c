@@ -12,11 +12,12 @@
 
 #include "gmem_mmap_util.h"
 
-#define MEM_SIZE   SZ_128M
-#define NR_RANGES  100000
-#define NR_SLOTS   12000
-#define NR_FILES   3000
-#define NR_SHARERS 60
+#define MEM_SIZE    SZ_128M
+#define SPARSE_SIZE (4096ul * SZ_1G)
+#define NR_RANGES   100000
+#define NR_SLOTS    12000
+#define NR_FILES    3000
+#define NR_SHARERS  60
 
 /* An operation that does not let others run at all would be found out. */
 #define SLACK_US   20000
@@ -25,17 +26,17 @@
 #define TRIES	   5
 
 /*
- * What the operations work on: a VM without a guest, its memory, and as many
- * other VMs as share that.
+ * What the operations work on: a VM without a guest, its memory, and other VMs
+ * with links of that.
  */
 struct work {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
 	int fd;
 	void *shared;
-	int nr_files, nr_sharers;
+	int nr_files, nr_others;
 	int files[NR_FILES];
-	struct kvm_vm *sharers[NR_SHARERS];
+	struct kvm_vm *others[NR_SHARERS];
 };
 
 static void make_vm(struct work *w)
@@ -44,6 +45,23 @@ static void make_vm(struct work *w)
 	w->vcpu = __vm_vcpu_add(w->vm, 0);
 	w->fd = vm_create_guest_memfd(w->vm, MEM_SIZE, 0);
 	w->shared = gmem_mmap(MEM_SIZE);
+}
+
+/* A page in each GiB of much memory */
+static void make_sparse(struct work *w)
+{
+	uint64_t at;
+
+	make_vm(w);
+	close(w->fd);
+	w->fd = vm_create_guest_memfd(w->vm, SPARSE_SIZE, 0);
+	for (at = 0; at < SPARSE_SIZE; at += SZ_1G)
+		gmem_allocate(w->fd, at, PAGE_SIZE);
+}
+
+static void punch_sparse(struct work *w)
+{
+	gmem_punch(w->fd, 0, SPARSE_SIZE);
 }
 
 static void close_file(struct work *w)
@@ -64,8 +82,8 @@ static void clean_up(struct work *w)
 		close_file(w);
 	while (w->nr_files)
 		close(w->files[--w->nr_files]);
-	while (w->nr_sharers)
-		kvm_vm_free(w->sharers[--w->nr_sharers]);
+	while (w->nr_others)
+		kvm_vm_free(w->others[--w->nr_others]);
 	if (w->vm)
 		end_vm(w);
 	munmap(w->shared, MEM_SIZE);
@@ -148,22 +166,54 @@ static void add_slot(struct work *w)
 	set_slot(w->vm, w, w->fd);
 }
 
-/* Each page of the first ones in a slot of its own, all of them mapped */
+/* Each page of the first ones in a slot of its own */
+static void set_slots(struct kvm_vm *vm, struct work *w, int fd)
+{
+	int i;
+
+	for (i = 0; i < NR_SLOTS; i++)
+		gmem_set_slot(vm, i, KVM_MEM_GUEST_MEMFD,
+			      GMEM_GPA + i * PAGE_SIZE, PAGE_SIZE, w->shared,
+			      fd, i * PAGE_SIZE);
+}
+
+/* All of them are mapped. */
 static void make_slots(struct work *w)
 {
 	uint64_t size = NR_SLOTS * PAGE_SIZE, left = size;
-	int i;
 
 	make_vm(w);
 	vm_mem_set_private(w->vm, GMEM_GPA, MEM_SIZE);
-	for (i = 0; i < NR_SLOTS; i++)
-		gmem_set_slot(w->vm, i, KVM_MEM_GUEST_MEMFD,
-			      GMEM_GPA + i * PAGE_SIZE, PAGE_SIZE, w->shared,
-			      w->fd, i * PAGE_SIZE);
+	set_slots(w->vm, w, w->fd);
 	while (left) {
 		TEST_ASSERT_EQ(__gmem_pre_fault(w->vcpu, GMEM_GPA + size - left,
 						left, 0, &left), 0);
 	}
+}
+
+static struct kvm_vm *add_vm(struct work *w)
+{
+	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+
+	w->others[w->nr_others++] = vm;
+	return vm;
+}
+
+static void make_successor(struct work *w)
+{
+	struct kvm_vm *vm;
+	int link;
+
+	make_slots(w);
+	vm = add_vm(w);
+	link = gmem_link(vm, w->fd, 0);
+	set_slots(vm, w, link);
+	close(link);
+}
+
+static void move(struct work *w)
+{
+	gmem_move(w->others[0], w->vm);
 }
 
 static void make_files(struct work *w)
@@ -182,12 +232,11 @@ static void make_shared(struct work *w)
 	int link;
 
 	make_mapped(w);
-	while (w->nr_sharers < NR_SHARERS) {
-		vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	while (w->nr_others < NR_SHARERS) {
+		vm = add_vm(w);
 		link = gmem_link(vm, w->fd, KVM_LINK_GUEST_MEMFD_SHARE);
 		set_slot(vm, w, link);
 		close(link);
-		w->sharers[w->nr_sharers++] = vm;
 	}
 }
 
@@ -237,12 +286,14 @@ FIXTURE_VARIANT_ADD(latency, pre_fault) { make_bound, pre_fault };
 FIXTURE_VARIANT_ADD(latency, punch) { make_mapped, punch };
 FIXTURE_VARIANT_ADD(latency, punch_shared_memory) { make_shared, punch };
 FIXTURE_VARIANT_ADD(latency, punch_under_many_slots) { make_slots, punch };
+FIXTURE_VARIANT_ADD(latency, punch_sparse_memory) { make_sparse, punch_sparse };
 FIXTURE_VARIANT_ADD(latency, close_file) { make_allocated, close_file };
 FIXTURE_VARIANT_ADD(latency, convert) { make_mapped, convert };
 FIXTURE_VARIANT_ADD(latency, convert_many_ranges) { make_ranges, convert_ranges };
 FIXTURE_VARIANT_ADD(latency, convert_many_slots) { make_slots, convert };
 FIXTURE_VARIANT_ADD(latency, add_slot_over_many_ranges) { make_ranges, add_slot };
 FIXTURE_VARIANT_ADD(latency, delete_slot) { make_mapped, delete_slot };
+FIXTURE_VARIANT_ADD(latency, move_with_many_slots) { make_successor, move };
 FIXTURE_VARIANT_ADD(latency, end_vm) { make_mapped, end_vm };
 FIXTURE_VARIANT_ADD(latency, end_vm_with_many_ranges) { make_ranges, end_vm };
 FIXTURE_VARIANT_ADD(latency, end_vm_with_many_slots) { make_slots, end_vm };
