@@ -11,7 +11,10 @@
 
 #include "gmem_link_util.h"
 
+/* Of all of the memory: few, unless there are to be huge folios */
+#ifndef NR_PAGES
 #define NR_PAGES  32
+#endif
 #define TEST_SIZE (NR_PAGES * PAGE_SIZE)
 #define PATTERN	  0x600dull	/* what the memory holds */
 
