@@ -71,6 +71,7 @@ static const struct {
 	{ "set attributes", op_set_attributes, 11 },
 	{ "mirror", op_mirror, 5 },
 	{ "move", op_move, 5 },
+	{ "hand over", op_hand_over, 3 },
 	{ "link", op_link, 10 },
 	{ "dup", op_dup, 2 },
 	{ "close", op_close, 6 },
@@ -84,6 +85,8 @@ static const struct {
 	{ "mmap", op_mmap, 5 },
 	{ "munmap", op_munmap, 2 },
 	{ "host access", op_host_access, 8 },
+	{ "pin", op_pin, 4 },
+	{ "unpin", op_unpin, 2 },
 	{ "fork", NULL, 2 },
 	{ "send", op_send, 5 },
 };
@@ -361,7 +364,7 @@ static void fuzz_init(void)
 	model = &fuzz->model;
 }
 
-static long nr_steps_done;
+static long nr_steps_done, nr_handed_over;
 static struct {
 	long ok, refused;
 } totals[ARRAY_SIZE(types)];
@@ -370,6 +373,7 @@ static void add_up(void)
 {
 	int i;
 
+	nr_handed_over += fuzz->nr_handed_over;
 	for (i = 0; i < ARRAY_SIZE(types); i++) {
 		totals[i].ok += fuzz->nr_ok[i];
 		totals[i].refused += fuzz->nr_refused[i];
@@ -384,7 +388,7 @@ static void show_totals(void)
 	for (i = 0; i < ARRAY_SIZE(types); i++)
 		printf("%s%s %ld/%ld", i % 6 ? ", " : i ? "\n#   " : "#   ",
 		       types[i].name, totals[i].ok, totals[i].refused);
-	printf("\n");
+	printf("\n#   views that moves made the owners: %ld\n", nr_handed_over);
 }
 
 static void show_progress(uint64_t seed, long steps)
@@ -452,6 +456,8 @@ TEST_F(fuzz, same_seeds_each_time)
 		EXPECT_LT(0, totals[i].ok)
 			TH_LOG("%s has never succeeded", types[i].name);
 	}
+	if (nr_steps_done > 2000)
+		EXPECT_LT(0, nr_handed_over);
 }
 
 TEST_F(fuzz, fresh_seeds)

@@ -6,6 +6,8 @@
 #ifndef SELFTEST_KVM_GMEM_FUZZ_CALLS_H
 #define SELFTEST_KVM_GMEM_FUZZ_CALLS_H
 
+#include <sys/uio.h>
+
 #include "gmem_fuzz_vm.h"
 #include "gmem_mmap_util.h"
 
@@ -122,7 +124,7 @@ static inline void call_move(int dst, int src)
 
 	say("move VM %d to VM %d", src, dst);
 	if (expect_errno(want, ioctl(model->vms[dst].fd, KVM_ENABLE_CAP, &cap)))
-		model_move(dst, src);
+		fuzz->nr_handed_over += model_move(dst, src);
 }
 
 /*
@@ -353,6 +355,39 @@ static inline void call_remove(int map, int page, int nr)
 	if (expect_errno(want, madvise(m->mem + page * unit, nr * unit,
 				       MADV_REMOVE)))
 		model_punch(m->view, page, nr);
+}
+
+/*
+ * References to pages, from pipes
+ */
+
+static inline void call_pin(int map, int page)
+{
+	struct model_map *m = &model->maps[map];
+	struct iovec iov = { m->mem + page * unit, PAGE_SIZE };
+	int i = FIND_FREE(model->pins);
+	struct model_pin *pin = &model->pins[i];
+	enum model_found found;
+	uint32_t *word;
+
+	found = model_host_access(m, page, false, &word);
+	say("pin %d: mapping %d, page %d", i, map, page);
+	MUST(!pipe(pin->pipe), "pipe()");
+	pin->used = true;
+	pin->process = self;
+	expect_errno(found == FOUND ? 0 : EFAULT,
+		     vmsplice(pin->pipe[1], &iov, 1, 0));
+}
+
+static inline void call_unpin(int i)
+{
+	struct model_pin *pin = &model->pins[i];
+
+	say("drop pin %d", i);
+	close(pin->pipe[0]);
+	close(pin->pipe[1]);
+	count(true);
+	pin->used = false;
 }
 
 /*

@@ -22,6 +22,7 @@
 #define NR_VIEWS	24
 #define NR_FDS		12
 #define NR_MAPS		4
+#define NR_PINS		3
 #define NR_SLOTS	6
 #define MAX_PAGES	24	/* of an inode */
 #define NR_GFNS		40	/* in the window */
@@ -105,12 +106,20 @@ struct model_map {
 	void *mem;
 };
 
+/* Somebody else's reference to a page.  It does not matter to what anybody finds. */
+struct model_pin {
+	bool used;
+	int process;
+	int pipe[2];
+};
+
 struct model {
 	struct model_inode inodes[NR_INODES];
 	struct model_view views[NR_VIEWS];
 	struct model_vm vms[NR_VMS];
 	struct model_fd fds[NR_FDS];
 	struct model_map maps[NR_MAPS];
+	struct model_pin pins[NR_PINS];
 };
 
 static struct model *model;
@@ -519,14 +528,17 @@ static inline int model_move_errno(int dst, int src)
 	return ok ? 0 : EINVAL;
 }
 
-static inline void model_move(int dst, int src)
+/* Return how many views have got memory that way. */
+static inline int model_move(int dst, int src)
 {
 	struct model_vm *d = &model->vms[dst], *s = &model->vms[src];
 	struct model_view *v, *w;
+	int nr = 0;
 
 	for (v = model->views; v < model->views + NR_VIEWS; v++) {
 		if (!v->used || v->vm != dst)
 			continue;
+		nr++;
 		for (w = model->views; w < model->views + NR_VIEWS; w++) {
 			if (w->used && w->inode == v->inode)
 				w->state = w == v ? ACTIVE : REVOKED;
@@ -536,6 +548,7 @@ static inline void model_move(int dst, int src)
 	memcpy(d->private, s->private, sizeof(d->private));
 	memset(s->private, 0, sizeof(s->private));
 	s->dead = true;
+	return nr;
 }
 
 /* Everything of a process but its descriptors of guest_memfds on their way. */
@@ -549,6 +562,8 @@ static inline void model_end_process(int process)
 			model_put_view(model->maps[i].view);
 		}
 	}
+	for (i = 0; i < NR_PINS; i++)
+		model->pins[i].used &= model->pins[i].process != process;
 	for (i = 0; i < NR_FDS; i++) {
 		if (model->fds[i].used && model->fds[i].process == process) {
 			model->fds[i].used = false;

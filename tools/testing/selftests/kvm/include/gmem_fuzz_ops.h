@@ -164,14 +164,10 @@ static void mirror_slots(int dst, int src)
 }
 
 /* What comes before a move: a VM that is like another, with pending views. */
-static bool op_mirror(const struct fuzz_op *op)
+static void mirror_vm(int dst, int src)
 {
-	int dst = pick_vm_of(op->arg[0], OWN);
-	int src = pick_vm_of(op->arg[1], ANY);
 	int i;
 
-	if (dst == NONE || dst == src || vm_errno(dst) || model->vms[src].dead)
-		return false;
 	say("make VM %d like VM %d", dst, src);
 	if (model_has_private(&model->vms[dst])) {
 		say("; ");
@@ -184,6 +180,49 @@ static bool op_mirror(const struct fuzz_op *op)
 		if (model->views[i].used && model->views[i].vm == src)
 			mirror_view(dst, i);
 	}
+}
+
+static bool op_mirror(const struct fuzz_op *op)
+{
+	int dst = pick_vm_of(op->arg[0], OWN);
+	int src = pick_vm_of(op->arg[1], ANY);
+
+	if (dst == NONE || dst == src || vm_errno(dst) || model->vms[src].dead)
+		return false;
+	mirror_vm(dst, src);
+	return true;
+}
+
+/* A VM that can be the successor of @src, in place of another if need be. */
+static int make_successor(const struct fuzz_op *op, int src)
+{
+	int vm = FIND_FREE(model->vms);
+
+	if (vm == NONE) {
+		vm = pick_vm_of(op->arg[1], OWN);
+		if (vm == src)
+			return NONE;
+		call_destroy_vm(vm);
+		say("; ");
+	}
+	call_create_vm(vm, true);
+	say("; ");
+	return vm;
+}
+
+/* What a VMM does that makes room for another. */
+static bool op_hand_over(const struct fuzz_op *op)
+{
+	int src = pick_vm_of(op->arg[0], PROTECTED), dst;
+
+	if (src == NONE)
+		return false;
+	dst = make_successor(op, src);
+	if (dst == NONE)
+		return false;
+	mirror_vm(dst, src);
+	say("; ");
+	call_move(dst, src);
 	return true;
 }
 
@@ -581,6 +620,42 @@ static bool op_host_access(const struct fuzz_op *op)
 		call_remove(map, page, min(1 + ARG(3, 3), nr_pages - page));
 	} else {
 		call_host_access(map, ARG(2, nr_pages + 1), ARG(3, 2));
+	}
+	return true;
+}
+
+/* Then, often, give the page back that somebody has a reference to. */
+static bool op_pin(const struct fuzz_op *op)
+{
+	int map = pick_map(op->arg[0]), nr_pages, page, fd;
+
+	if (map == NONE || FIND_FREE(model->pins) == NONE)
+		return false;
+	nr_pages = model_view_inode(model->maps[map].view)->nr_pages;
+	page = ARG(1, nr_pages + !ARG(2, 8));
+	call_pin(map, page);
+	fd = find_fd(model->maps[map].view);
+	if (fd != NONE && ARG(3, 3)) {
+		say("; ");
+		call_punch(fd, page, 1 + ARG(4, 3));
+	}
+	return true;
+}
+
+/* How long it takes until what was punched meanwhile is given back. */
+#define DEFERRED_MS	700
+
+/* Sometimes, wait for what only large pages are about. */
+static bool op_unpin(const struct fuzz_op *op)
+{
+	int pin = pick_own_pin(op->arg[0]);
+
+	if (pin == NONE)
+		return false;
+	call_unpin(pin);
+	if (unit == LARGE_UNIT && CHANCE(1, 4)) {
+		say("; wait");
+		usleep(DEFERRED_MS * 1000);
 	}
 	return true;
 }

@@ -155,6 +155,16 @@ static int pick_own_map(uint32_t number)
 	return pick(number, NR_MAPS, mask);
 }
 
+static int pick_own_pin(uint32_t number)
+{
+	uint32_t mask = 0;
+	int i;
+
+	for (i = 0; i < NR_PINS; i++)
+		mask |= (model->pins[i].used && model->pins[i].process == self) << i;
+	return pick(number, NR_PINS, mask);
+}
+
 static int pick_slot(uint32_t number, const struct model_vm *v)
 {
 	uint32_t mask = 0;

@@ -21,6 +21,7 @@ struct fuzz {
 	int step;		/* that is being done */
 	int nr_done;		/* steps that did something */
 	int nr_accesses;
+	int nr_handed_over;	/* views, by moves */
 	uint32_t last_word;
 	int nr_sent;		/* descriptors that are in flight */
 	int type;		/* of the operation */
