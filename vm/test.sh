@@ -32,8 +32,8 @@ usage() {
 	   or: vm/test.sh [--kernel stock|debug|kcsan|coverage] [--modules ours|base|model] [--small] [REGEX]
 
 	Run the tests of vm/tests.cfg whose names match REGEX, in as few boots as
-	they allow, at once as many as there are processors (on the stock kernel one:
-	there some measure time).  Logs go to build/logs/KERNEL-MODULES/, into a
+	they allow, at once as many as there are processors, but one after the other
+	those that measure time.  Logs go to build/logs/KERNEL-MODULES/, into a
 	directory for each kind of machine.  With the stock kernel and this project's
 	modules, vm/test/*_test.sh, the tests of the harness itself, run first.
 
@@ -141,7 +141,7 @@ run_host_test() {
 LAST_JOB=
 
 # The job lines, for run.sh --jobs, of the selected tests that want machine $1
-# ("CPUS MEM [APPEND]").
+# ("CPUS MEM ALONE [APPEND]").
 job_lines() {
 	local machine=$1 name seconds
 
@@ -161,43 +161,48 @@ machine_of() {
 
 	append=$(config "$1" append)
 	[[ -z $SMALL ]] || append+=${append:+ }$SMALL_FOLIOS
-	echo "$(config "$1" cpus 1) $(config "$1" mem 2048)${append:+ $append}"
+	echo "$(config "$1" cpus 1) $(config "$1" mem 2048)" \
+		"$(config "$1" alone no)${append:+ $append}"
 }
 
-# The machines that the selected tests want, the busiest first.
+# The machines that the selected tests want, the busiest first, and those to run
+# alone last.
 machines() {
 	local name
 
 	for name in "${SELECTED[@]}"; do
 		machine_of "$name"
-	done | sort | uniq -c | sort -rn | sed 's/^ *[0-9]* //'
+	done | sort | uniq -c | sort -rn | sed 's/^ *[0-9]* //' | sort -s -k 3,3
 }
 
 # Run the jobs of $1/jobs on machine $2.
 run_machine() {
 	local out=$1 cpus mem append
 
-	read -r cpus mem append <<<"$2"
+	read -r cpus mem _ append <<<"$2"
 	run_batch "$out" "$out/jobs" --kernel "$KERNEL" --modules "$MODULES" \
 		--cpus "$cpus" --mem "$mem" --append "$append"
 }
 
-# An emulated machine keeps one processor busy. With Debian's kernel, where
-# some tests measure time, only one runs.
+# An emulated machine keeps one processor busy.
 run_vm_tests() {
-	local machines i
+	local machines nr i
 
 	mapfile -t machines < <(machines)
-	if [[ $KERNEL != stock ]]; then
-		LANES=$((${#machines[@]} < $(nproc) ? ${#machines[@]} : $(nproc)))
-	fi
+	nr=$(printf '%s\n' "${machines[@]}" | grep -cv '^[0-9]* [0-9]* yes' || true)
+	LANES=$((nr < $(nproc) ? nr : $(nproc)))
 
 	# To be able to end each with what it started.
 	PIDS=()
 	set -m
 	trap 'end_machines; exit 130' INT TERM
 	for i in "${!machines[@]}"; do
-		((i < LANES)) || wait -n || true
+		if ((i >= nr)); then
+			wait
+			LANES=1
+		elif ((i >= LANES)); then
+			wait -n || true
+		fi
 		mkdir -p "$OUT/$i"
 		job_lines "${machines[i]}" >"$OUT/$i/jobs"
 		run_machine "$OUT/$i" "${machines[i]}" </dev/null &
