@@ -105,7 +105,7 @@ bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn, gfn_t *gfn);
  * Arch hooks
  *
  * A page is prepared each time that it is handed out to be mapped at a gfn, so
- * that doing it again must be harmless.  If it could be prepared at least once,
+ * that doing it again must be harmless.  If it was made a guest's at least once,
  * it is reclaimed, once, when nothing maps it any more and before the page
  * allocator can see it.
  */
@@ -119,7 +119,8 @@ bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn, gfn_t *gfn);
  *
  * Called with the folio locked and its inode's invalidate_lock held.
  *
- * Return: 0, or any error: then the page is not a guest's, unless it was before.
+ * Return: 1 if the page has to be reclaimed, 0 if nobody keeps track of whose it
+ * is, or any error: then the page is not a guest's, unless it was before.
  */
 int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			  int max_order);

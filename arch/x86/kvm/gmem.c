@@ -93,7 +93,7 @@ int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			  int max_order)
 {
 	if (IS_ENABLED(CONFIG_KVM_GMEM_TEST) && !gmem_has_rmp())
-		return kvm_gmem_test_prepare(kvm, gfn, pfn, max_order);
+		return kvm_gmem_test_prepare(kvm, gfn, pfn, max_order) ?: 1;
 
 	if (kvm->arch.vm_type != KVM_X86_SNP_VM)
 		return 0;
@@ -105,7 +105,7 @@ int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 	if (!kvm_mem_is_private(kvm, gfn))
 		return 0;
 
-	return kvm_x86_call(gmem_prepare)(kvm, pfn, gfn, max_order);
+	return kvm_x86_call(gmem_prepare)(kvm, pfn, gfn, max_order) ?: 1;
 }
 
 kvm_pfn_t kvm_arch_gmem_reclaim(kvm_pfn_t start, kvm_pfn_t end)

@@ -103,6 +103,8 @@ void kvm_gmem_fill_folio(struct folio *folio)
 static int kvm_gmem_prepare_page(struct kvm *kvm, struct folio *folio,
 				 struct page *page, gfn_t gfn, int order)
 {
+	int r;
+
 	lockdep_assert_held(&folio->mapping->invalidate_lock);
 
 	if (PageHWPoison(page))
@@ -110,10 +112,11 @@ static int kvm_gmem_prepare_page(struct kvm *kvm, struct folio *folio,
 
 	kvm_gmem_fill_folio(folio);
 
-	if (kvm_arch_gmem_prepare(kvm, gfn, page_to_pfn(page), order))
+	r = kvm_arch_gmem_prepare(kvm, gfn, page_to_pfn(page), order);
+	if (r < 0)
 		return -EFAULT;
 
-	if (kvm_arch_gmem_tracks_pages())
+	if (r)
 		kvm_gmem_set_prepared(folio->mapping->host, folio->index);
 	return 0;
 }
