@@ -120,7 +120,7 @@ bool kvm_gmem_find_gfn(struct kvm *kvm, kvm_pfn_t pfn, gfn_t *gfn);
  * Called with the folio locked and its inode's invalidate_lock held.
  *
  * Return: 1 if the page has to be reclaimed, 0 if nobody keeps track of whose it
- * is, or any error: then the page is not a guest's, unless it was before.
+ * is, or any negative errno: then the page is not a guest's, unless it was before.
  */
 int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			  int max_order);

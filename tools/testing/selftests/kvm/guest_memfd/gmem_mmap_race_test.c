@@ -326,7 +326,7 @@ static void run_punch_all(void *arg)
 
 TEST_F(mmap_race, pins_and_holes)
 {
-	static uint64_t buf[8 * PAGE_SIZE / 8];
+	static uint64_t buf[8 * PAGE_SIZE / sizeof(uint64_t)];
 	struct gmem_vm *g = &self->g;
 	struct iovec iov = { g->shared, sizeof(buf) };
 	int i, p[2], zeroes = 0;

@@ -632,7 +632,7 @@ static bool op_pin(const struct fuzz_op *op)
 	if (map == NONE || FIND_FREE(model->pins) == NONE)
 		return false;
 	nr_pages = model_view_inode(model->maps[map].view)->nr_pages;
-	page = ARG(1, nr_pages + !ARG(2, 8));
+	page = ARG(1, nr_pages + CHANCE(2, 8));
 	call_pin(map, page);
 	fd = find_fd(model->maps[map].view);
 	if (fd != NONE && ARG(3, 3)) {
