@@ -16,12 +16,11 @@ FIXTURE(nested)
 };
 
 static uint64_t seen;
+static uint64_t *word = (void *)GMEM_GPA;
 
-/* Count the runs in the first word of the test memory. */
+/* Count the runs in a word of the test memory, the first one at first. */
 static void l2_guest_code(void)
 {
-	uint64_t *word = (void *)GMEM_GPA;
-
 	seen = READ_ONCE(*word);
 	WRITE_ONCE(*word, seen + 1);
 	vmmcall();
@@ -104,6 +103,28 @@ TEST_F(nested, conversion_is_seen)
 	vm_mem_set_private(g->vm, GMEM_GPA, TEST_SIZE);
 	EXPECT_EQ(1, run_nested(g->vcpu));
 	EXPECT_EQ(101, *shared);
+}
+
+/*
+ * KVM maps what lies beside a page as well, if it finds that at userspace_addr.
+ * Private memory is not there, but the VMM may have something else there.
+ */
+TEST_F(nested, neighbours_are_not_mapped_from_the_other_half)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t *shared = g->shared, *next = shared + PAGE_SIZE / 8;
+
+	*shared = 100;
+	*next = 200;
+	vm_mem_set_shared(g->vm, GMEM_GPA, PAGE_SIZE);
+	EXPECT_EQ(100, run_nested(g->vcpu));
+
+	word = (void *)(GMEM_GPA + PAGE_SIZE);
+	sync_global_to_guest(g->vm, word);
+	EXPECT_EQ(0, run_nested(g->vcpu));
+	EXPECT_EQ(1, run_nested(g->vcpu));
+	EXPECT_EQ(101, *shared);
+	EXPECT_EQ(200, *next);
 }
 
 /* Shadow pages, too, are left to the work item, and are gone after it. */
