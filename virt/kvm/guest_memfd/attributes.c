@@ -173,7 +173,6 @@ static bool kvm_mem_attributes_zap_start(struct kvm *kvm, gfn_t start,
 {
 	struct kvm_memslot_iter iter;
 	bool locked = false;
-	bool flush = false;
 	int i;
 
 	lockdep_assert_held(&kvm->slots_lock);
@@ -198,16 +197,15 @@ static bool kvm_mem_attributes_zap_start(struct kvm *kvm, gfn_t start,
 
 			kvm_mmu_invalidate_range_add(kvm, range.start,
 						     range.end);
-			flush |= kvm_arch_pre_set_memory_attributes(kvm,
-								    &range);
-			kvm_gmem_resched_zap(kvm, &flush);
+			kvm_gmem_end_zap(kvm,
+					 kvm_arch_pre_set_memory_attributes(kvm, &range));
 		}
 	}
 
-	if (flush)
-		kvm_flush_remote_tlbs(kvm);
-	if (locked)
+	if (locked) {
+		kvm_gmem_flush_others(kvm);
 		KVM_MMU_UNLOCK(kvm);
+	}
 
 	return locked;
 }

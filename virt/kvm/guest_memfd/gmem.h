@@ -149,22 +149,32 @@ static inline bool kvm_gmem_may_change(struct gmem_file *view)
 }
 
 /*
- * Between two memslots of a zap: let others have the mmu_lock, or the CPU, if
- * they wait for it.  They must not find a TLB that has what SPTEs have no more.
+ * After a memslot was zapped, and before the next one is: let others have the
+ * mmu_lock, or the CPU, if they wait for it.  They must not find a TLB that has
+ * what SPTEs have no more, nor must those that get the lock while the next memslot
+ * is zapped, which flushes for itself alone: who finds no SPTE frees the page.
  *
  * What is to be zapped yet may be mapped meanwhile, and is zapped then.
  */
-static inline void kvm_gmem_resched_zap(struct kvm *kvm, bool *flush)
+static inline void kvm_gmem_end_zap(struct kvm *kvm, bool flush)
 {
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	if (!need_resched() && !rwlock_needbreak(&kvm->mmu_lock))
-		return;
-
-	if (*flush)
+	if (flush)
 		kvm_flush_remote_tlbs(kvm);
-	*flush = false;
 	cond_resched_rwlock_write(&kvm->mmu_lock);
+}
+
+/*
+ * At the end of a zap: another one, KVM's own for instance, may have zapped the
+ * same, have let go of the mmu_lock, and not have flushed yet.
+ */
+static inline void kvm_gmem_flush_others(struct kvm *kvm)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	if (kvm->mmu_invalidate_in_progress > 1)
+		kvm_flush_remote_tlbs(kvm);
 }
 
 /* What is as large as a huge page, and naturally aligned, of file or guest */

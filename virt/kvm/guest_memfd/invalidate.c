@@ -72,7 +72,6 @@ void kvm_gmem_invalidate_start(struct gmem_file *view, pgoff_t start,
 	struct kvm_memory_slot *slot;
 	struct kvm *kvm = view->kvm;
 	bool found = false;
-	bool flush = false;
 	int idx;
 
 	kvm_gmem_assert_views_stable(file_inode(view->file));
@@ -92,13 +91,11 @@ void kvm_gmem_invalidate_start(struct gmem_file *view, pgoff_t start,
 		}
 
 		slot = container_of(node, struct kvm_memory_slot, gmem.node);
-		flush |= kvm_gmem_zap_slot(kvm, slot, start, end);
-		kvm_gmem_resched_zap(kvm, &flush);
+		kvm_gmem_end_zap(kvm, kvm_gmem_zap_slot(kvm, slot, start, end));
 	}
 
-	if (flush)
-		kvm_flush_remote_tlbs(kvm);
 	if (found) {
+		kvm_gmem_flush_others(kvm);
 		KVM_MMU_UNLOCK(kvm);
 		kvm_arch_gmem_zapped(kvm);
 		kvm_gmem_test_zap(view, start, end);

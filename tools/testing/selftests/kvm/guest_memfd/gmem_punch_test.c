@@ -3,7 +3,7 @@
  * FALLOC_FL_PUNCH_HOLE under a running guest: what is punched reads as zero at
  * once, what is not stays, and a page that was freed is never seen again.
  */
-#include "gmem_util.h"
+#include "gmem_mmap_util.h"
 
 #define NR_PAGES  1024
 #define TEST_SIZE (NR_PAGES * PAGE_SIZE)
@@ -219,6 +219,142 @@ TEST_F(punch, running_guest_sees_zero_or_its_own)
 	WRITE_ONCE(stop_churn, true);
 	pthread_join(churn, NULL);
 	TH_LOG("%d holes, the guest found %lu", i, *holes);
+}
+
+/*
+ * Two memslots: the guest has a page of the first; the second one takes long to
+ * zap, as it has all page tables, and nothing in them.
+ */
+#define EMPTY_GPA  (2ull * GMEM_GPA)
+#define EMPTY_SIZE (1ull * SZ_1G)
+
+static void bind_empty(struct gmem_vm *g, void *mem, uint64_t flags)
+{
+	int fd = vm_create_guest_memfd(g->vm, EMPTY_SIZE + PAGE_SIZE, flags);
+	uint64_t offset;
+
+	/* No huge pages, for want of alignment */
+	gmem_set_slot(g->vm, GMEM_SLOT + 1, KVM_MEM_GUEST_MEMFD, EMPTY_GPA,
+		      EMPTY_SIZE, mem, fd, PAGE_SIZE);
+	if (!flags)
+		vm_mem_set_private(g->vm, EMPTY_GPA, EMPTY_SIZE);
+	for (offset = 0; offset < EMPTY_SIZE; offset += SZ_2M)
+		TEST_ASSERT_EQ(__gmem_pre_fault(g->vcpu, EMPTY_GPA + offset,
+						PAGE_SIZE, 0, NULL), 0);
+	gmem_punch(fd, 0, EMPTY_SIZE + PAGE_SIZE);
+	close(fd);
+}
+
+#define MARK 0x6d61726bull
+
+static uint64_t written;
+
+/* Write to the first page for as long as it is the same one. */
+static void guest_write_to_one_page(void)
+{
+	uint64_t *words = (void *)GMEM_GPA, i = 0;
+
+	WRITE_ONCE(words[1], MARK);
+	while (READ_ONCE(words[1]) == MARK) {
+		WRITE_ONCE(words[0], ++i);
+		WRITE_ONCE(written, i);
+	}
+	GUEST_UCALL_NONE();
+}
+
+static void *run_writer(void *arg)
+{
+	kvm_pin_this_task_to_pcpu(1);
+	TEST_ASSERT_EQ(__gmem_guest_end(arg), 0);
+	return NULL;
+}
+
+/*
+ * @zap, a thread's function, zaps the page first, and is at work on the other
+ * memslot when the hole is punched, which finds no mapping of the page any more.
+ * The guest must not have one either, in its TLB.
+ */
+static int punch_between_zaps(struct __test_metadata *_metadata,
+			      struct gmem_vm *g, void *(*zap)(void *))
+{
+	uint64_t *theirs = guest_global(g->vm, written);
+	uint64_t start = gmem_now_ms(), before;
+	pthread_t vcpu, zapper;
+	int i;
+
+	kvm_pin_this_task_to_pcpu(0);
+	for (i = 0; gmem_race_goes_on(start, i, 10) || i < 5; i++) {
+		WRITE_ONCE(*theirs, 0);
+		gmem_guest_start(g, guest_write_to_one_page, 0, 0, 0, 0);
+		vcpu = gmem_thread(run_writer, g);
+		while (READ_ONCE(*theirs) < 1000)
+			usleep(100);
+
+		zapper = gmem_thread(zap, g);
+		usleep((1 + i % 5) * 2000);
+		gmem_punch(g->fd, 0, PAGE_SIZE);
+		before = READ_ONCE(*theirs);
+		gmem_spin_us(20000);
+		/* One may have been written, and not yet been counted. */
+		EXPECT_GE(before + 1, READ_ONCE(*theirs));
+		pthread_join(zapper, NULL);
+		pthread_join(vcpu, NULL);
+	}
+	return i;
+}
+
+static void *convert_both(void *arg)
+{
+	const uint64_t size = EMPTY_GPA + EMPTY_SIZE - GMEM_GPA;
+	struct gmem_vm *g = arg;
+
+	vm_mem_set_shared(g->vm, GMEM_GPA, size);
+	vm_mem_set_private(g->vm, GMEM_GPA, size);
+	return NULL;
+}
+
+TEST_F(punch, hole_comes_in_between_a_conversion_of_two_slots)
+{
+	struct gmem_vm *g = &self->g;
+	void *mem;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+
+	mem = gmem_mmap(EMPTY_SIZE);
+	bind_empty(g, mem, 0);
+	TH_LOG("%d rounds", punch_between_zaps(_metadata, g, convert_both));
+	munmap(mem, EMPTY_SIZE);
+}
+
+/* Of both slots: it does not matter what is there. */
+static void *user_memory;
+
+static void *discard_both(void *arg)
+{
+	TEST_ASSERT(!madvise(user_memory, TEST_SIZE + EMPTY_SIZE,
+			     MADV_DONTNEED), "madvise() failed");
+	return NULL;
+}
+
+/* KVM's own zap, in a notifier */
+TEST_F(punch, hole_comes_in_between_a_notice_to_two_slots)
+{
+	struct gmem_vm g;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+
+	gmem_plain_create(&g, TEST_SIZE);
+	user_memory = gmem_mmap(TEST_SIZE + EMPTY_SIZE);
+	gmem_delete_slot(g.vm, GMEM_SLOT);
+	gmem_set_slot(g.vm, GMEM_SLOT, KVM_MEM_GUEST_MEMFD, GMEM_GPA, TEST_SIZE,
+		      user_memory, g.fd, 0);
+	bind_empty(&g, user_memory + TEST_SIZE,
+		   GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+	TH_LOG("%d rounds", punch_between_zaps(_metadata, &g, discard_both));
+	gmem_vm_free(&g);
+	munmap(user_memory, TEST_SIZE + EMPTY_SIZE);
 }
 
 int main(int argc, char *argv[])
