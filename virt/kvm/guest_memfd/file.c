@@ -29,6 +29,13 @@ static int kvm_gmem_release(struct inode *inode, struct file *file)
 
 		guard(mutex)(&GMEM_I(inode)->views_lock);
 		list_del(&view->inode_node);
+
+		/*
+		 * Nobody can link to it any more.  What watches an inode without
+		 * links (inotify) goes with the dentry, which is next.
+		 */
+		if (list_empty(&inode->i_mapping->i_private_list))
+			clear_nlink(inode);
 	}
 
 	kfree(view);

@@ -4,6 +4,8 @@
  * on when the descriptor is closed; the guest_memfd keeps its memory, but not
  * the VM.  Whatever the order of the ends, nothing stays behind.
  */
+#include <sys/inotify.h>
+
 #include "gmem_util.h"
 
 #define TEST_SIZE SZ_4M
@@ -123,6 +125,31 @@ TEST_F(lifetime, memory_is_not_reclaimed)
 	}
 	gmem_guest_expect(&g, 0, TEST_SIZE, 0x6666);
 	gmem_vm_free(&g);
+}
+
+/* Nor does close() wait for it, be it the last guest_memfd or not. */
+TEST_F(lifetime, watch_keeps_nothing)
+{
+	int i, watch = inotify_init1(0);
+	struct gmem_vm g, other;
+	char path[64];
+	long base;
+
+	if (watch < 0)
+		SKIP(return, "needs CONFIG_INOTIFY_USER");
+
+	gmem_vm_create(&other, TEST_SIZE);
+	for (i = 0; i < 2; i++) {
+		base = gmem_file_pages();
+		create_filled(&g, 0x7777);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", g.fd);
+		ASSERT_LT(0, inotify_add_watch(watch, path, IN_ALL_EVENTS));
+		if (i)
+			gmem_vm_free(&other);
+		gmem_vm_free(&g);
+		EXPECT_TRUE(gmem_pages_are(base, 0));
+	}
+	close(watch);
 }
 
 TEST_F(lifetime, descriptor_does_not_keep_the_vm)
