@@ -167,7 +167,7 @@ static bool kvm_gmem_same_slots(struct kvm *dst, struct kvm *src, int as_id)
  * This stays true without the inodes' locks.  No link can be made to memory that
  * has a pending view, and no view be added to a VM whose slots_lock is held.
  * Views may be closed, if no memslot is bound to them: then memory goes, or goes
- * over, by itself.
+ * over, by itself, or others may link to it: see kvm_gmem_revoke_view().
  */
 static bool kvm_gmem_views_pair(struct kvm *dst, struct kvm *src)
 {

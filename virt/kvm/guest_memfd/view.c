@@ -155,12 +155,18 @@ void kvm_gmem_retire_view(struct gmem_file *view)
 		kvm_gmem_disown_view(view);
 }
 
-/* Leave the memory to the view that is pending.  @view is its only live owner. */
+/*
+ * Leave the memory to the view that is pending, and to no other.  But if that was
+ * closed after the move had looked at it, then there may be none, or those that
+ * share the memory: they keep it, and @view is all that is revoked.
+ */
 static void kvm_gmem_revoke_view(struct gmem_file *view)
 {
 	struct inode *inode = file_inode(view->file);
 	struct gmem_inode *gi = GMEM_I(inode);
 	struct kvm *kvm = view->kvm;
+	struct gmem_file *other;
+	bool last;
 
 	guard(mutex)(&gi->views_lock);
 	kvm_gmem_assert_views_writable(inode);
@@ -170,12 +176,13 @@ static void kvm_gmem_revoke_view(struct gmem_file *view)
 	list_move_tail(&view->kvm_node, &kvm->gmem.views);
 	spin_unlock(&kvm->gmem.lock);
 
-	kvm_gmem_for_each_file(view, inode) {
-		if (!gi->pending || view->kvm != gi->pending)
-			WRITE_ONCE(view->state, GMEM_VIEW_REVOKED);
+	last = gi->pending && gi->nr_active == 1;
+	kvm_gmem_for_each_file(other, inode) {
+		if (other == view || (last && other->kvm != gi->pending))
+			WRITE_ONCE(other->state, GMEM_VIEW_REVOKED);
 	}
 
-	WRITE_ONCE(gi->nr_active, 0);
+	WRITE_ONCE(gi->nr_active, gi->nr_active - 1);
 	kvm_gmem_activate_pending(inode);
 }
 

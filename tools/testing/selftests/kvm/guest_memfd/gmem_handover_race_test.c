@@ -3,6 +3,7 @@
  * A move against all that can be done to the two VMs at the same time: other
  * moves, what the vCPUs do, changes of attributes and memory slots, SIGKILL.
  */
+#include "gmem_model_util.h"
 #include "gmem_race_util.h"
 
 /*
@@ -79,6 +80,55 @@ TEST_F(race, memory_moves_in_one_direction_only)
 	}
 	LOG_RACE(&race, "way back tried too late");
 	EXPECT_BOTH_ORDERS(&race);
+}
+
+/*
+ * The destination's only view is closed after the move has looked at it, and
+ * another VM gets a share of the memory that is not to move any more: it keeps
+ * that.  Who has the model has enough time in between.
+ */
+TEST_F(race, memory_is_shared_after_the_move_looked_at_it)
+{
+	bool has_model = !access(GMEM_MODEL, F_OK);
+	int err, link, nr_shared = 0;
+	struct race race;
+
+	if (has_model)
+		gmem_model_write("delay", "kvm_gmem_revoke_vm 10000");
+	race_init(&race);
+	while (race_goes_on(&race)) {
+		struct gmem_vm src, dst;
+		struct mover mover;
+
+		bare_create(&src);
+		bare_create(&dst);
+		src.fd = vm_create_guest_memfd(src.vm, TEST_SIZE, 0);
+		dst.fd = gmem_link(dst.vm, src.fd, 0);
+		mover.dst = dst.vm;
+		mover.src = src.vm;
+		race_add(&race, run_move, &mover);
+		race_start(&race);
+		gmem_vm_close_fd(&dst);
+		err = __gmem_link(self->witness.vm, src.fd,
+				  KVM_LINK_GUEST_MEMFD_SHARE, &link);
+		race_join(&race);
+
+		race_was_first(&race, mover.err);
+		ASSERT_TRUE(!err || err == EINVAL);
+		if (!err) {
+			ASSERT_EQ(0, __gmem_allocate(link, 0, TEST_SIZE));
+			nr_shared += !mover.err;
+			close(link);
+		}
+		free_later(&src);
+		free_later(&dst);
+	}
+	if (has_model) {
+		gmem_model_write("delay", "\n");
+		EXPECT_SEEN(&race, nr_shared);
+	}
+	LOG_RACE(&race, "too early for the move");
+	TH_LOG("%d of them: shared after it", nr_shared);
 }
 
 #define NR_STORM 3
