@@ -247,6 +247,7 @@ struct folio *kvm_gmem_add_huge_folio(struct inode *inode, pgoff_t index,
 bool kvm_gmem_split(struct inode *inode, pgoff_t index);
 bool kvm_gmem_split_unpinned(struct inode *inode, pgoff_t index);
 void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end);
+void kvm_gmem_isolate_broken(struct inode *inode, pgoff_t start, pgoff_t end);
 
 /* deferred.c: offsets in pages, [start, end) */
 void kvm_gmem_init_deferred(struct gmem_inode *gi);

@@ -33,6 +33,7 @@
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/module.h>
+#include <linux/pagevec.h>
 
 #include "gmem.h"
 
@@ -143,7 +144,8 @@ bool kvm_gmem_split(struct inode *inode, pgoff_t index)
 {
 	int i;
 
-	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+	lockdep_assert(inode->i_state & I_FREEING ||
+		       lockdep_is_held_type(&inode->i_mapping->invalidate_lock, 0));
 
 	if (!mapping_large_folio_support(inode->i_mapping) ||
 	    !(index % KVM_GMEM_BLOCK_PAGES))
@@ -230,6 +232,8 @@ void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end)
 {
 	pgoff_t next;
 
+	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+
 	if (!kvm_gmem_split(inode, *start)) {
 		next = min(round_up(*start, KVM_GMEM_BLOCK_PAGES), *end);
 		kvm_gmem_clear_part(inode, *start, next);
@@ -240,5 +244,56 @@ void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end)
 		next = max(round_down(*end, KVM_GMEM_BLOCK_PAGES), *start);
 		kvm_gmem_clear_part(inode, next, *end);
 		*end = next;
+	}
+}
+
+/* Split the huge folio at @index, which has a broken page, or lose all of it. */
+static void kvm_gmem_isolate_folio(struct inode *inode, pgoff_t index)
+{
+	struct folio *folio;
+
+	if (kvm_gmem_split(inode, index + 1))
+		return;
+
+	folio = filemap_get_folio(inode->i_mapping, index);
+	if (IS_ERR(folio))
+		return;
+
+	kvm_gmem_leak_folio(folio);
+	folio_put(folio);
+}
+
+/*
+ * Before the pages [@start, @end) leave the file, with whole folios: the page
+ * allocator keeps a broken page from its next user only if it is freed by itself.
+ * mm has tried to split a huge folio when a page of it broke, but then somebody
+ * may have had a reference to it.
+ */
+void kvm_gmem_isolate_broken(struct inode *inode, pgoff_t start, pgoff_t end)
+{
+	pgoff_t broken[PAGEVEC_SIZE];
+	struct folio_batch batch;
+	struct folio *folio;
+	int i, nr;
+
+	if (!mapping_large_folio_support(inode->i_mapping))
+		return;
+
+	folio_batch_init(&batch);
+
+	while (filemap_get_folios(inode->i_mapping, &start, end - 1, &batch)) {
+		nr = 0;
+		for (i = 0; i < folio_batch_count(&batch); i++) {
+			folio = batch.folios[i];
+			if (folio_test_large(folio) &&
+			    folio_test_has_hwpoisoned(folio))
+				broken[nr++] = folio->index;
+		}
+
+		/* The batch has references, too. */
+		folio_batch_release(&batch);
+		while (nr--)
+			kvm_gmem_isolate_folio(inode, broken[nr]);
+		cond_resched();
 	}
 }

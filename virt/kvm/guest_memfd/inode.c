@@ -62,8 +62,11 @@ static void kvm_gmem_super_free_inode(struct inode *inode)
 /* No view is left, hence nothing maps the pages, or can. */
 static void kvm_gmem_super_evict_inode(struct inode *inode)
 {
+	pgoff_t end = i_size_read(inode) >> PAGE_SHIFT;
+
 	kvm_gmem_cancel_deferred(GMEM_I(inode));
-	kvm_gmem_reclaim_pages(inode, 0, i_size_read(inode) >> PAGE_SHIFT);
+	kvm_gmem_isolate_broken(inode, 0, end);
+	kvm_gmem_reclaim_pages(inode, 0, end);
 	truncate_inode_pages_final(inode->i_mapping);
 	kvm_gmem_free_policy(inode);
 	clear_inode(inode);

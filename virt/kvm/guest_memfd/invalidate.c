@@ -133,6 +133,7 @@ void kvm_gmem_remove_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 	kvm_gmem_forget_pages(inode, start, end);
 	kvm_gmem_trim_range(inode, &first, &next);
 	if (first < next) {
+		kvm_gmem_isolate_broken(inode, first, next);
 		kvm_gmem_reclaim_pages(inode, first, next);
 		truncate_inode_pages_range(inode->i_mapping,
 					   (loff_t)first << PAGE_SHIFT,

@@ -118,6 +118,44 @@ TEST_F(hwpoison, page_of_a_dead_vm)
 }
 
 /*
+ * While somebody has a page of it, a huge folio cannot be split, and mm leaves
+ * the broken page in it.  Who gets the memory next must not get that.
+ */
+TEST_F(hwpoison, pinned_huge_folio_is_not_used_again)
+{
+	const uint64_t flags = GUEST_MEMFD_FLAG_MMAP |
+			       GUEST_MEMFD_FLAG_INIT_SHARED;
+	struct kvm_vm *vm = vm_create_barebones();
+	int fd, i, pipes[2];
+	struct iovec iov;
+	char *mem;
+
+	if (!gmem_may_be_huge())
+		SKIP(return, "needs huge folios");
+
+	fd = vm_create_guest_memfd(vm, SZ_2M, flags);
+	mem = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	for (i = 0; i < 3; i++) {
+		gmem_allocate(fd, 0, SZ_2M);
+		mem[BAD] = 1;
+		iov = (struct iovec){ .iov_base = mem, .iov_len = 1 };
+		ASSERT_EQ(0, pipe(pipes));
+		ASSERT_EQ(1, vmsplice(pipes[1], &iov, 1, 0));
+		EXPECT_NE(0, poison(mapped_pfn(mem + BAD)));
+		close(pipes[0]);
+		close(pipes[1]);
+		gmem_punch(fd, 0, SZ_2M);
+		/* The first that is free is that which was freed last. */
+		memset(mem, 2, SZ_2M);
+		gmem_punch(fd, 0, SZ_2M);
+	}
+	munmap(mem, SZ_2M);
+	close(fd);
+	kvm_vm_free(vm);
+}
+
+/*
  * A page that is suspected of failing soon is taken out of use, if its contents
  * can be saved.  A guest's cannot.
  */
