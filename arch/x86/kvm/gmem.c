@@ -124,9 +124,14 @@ int kvm_arch_gmem_move(struct kvm *dst, struct kvm *src)
 	return kvm_gmem_test_move(dst, src);
 }
 
-/* An SNP guest's vCPUs have their registers in pages of the guest. */
+/*
+ * An SNP guest's vCPUs have their registers in pages of the guest.  Of an older
+ * encrypted guest's pages, which may be shared memory in a file, caches have
+ * lines that the next user's must not meet.
+ */
 void kvm_arch_gmem_zapped(struct kvm *kvm)
 {
+	kvm_arch_guest_memory_reclaimed(kvm);
 	if (kvm->arch.vm_type == KVM_X86_SNP_VM)
 		kvm_make_all_cpus_request(kvm, KVM_REQ_GMEM_CHECK_VMSA);
 }
