@@ -164,8 +164,10 @@ static void kvm_gmem_judge_pages(struct inode *inode, pgoff_t first,
 
 	for_each_set_bit(i, pages, KVM_GMEM_BLOCK_PAGES) {
 		folio = filemap_lock_folio(inode->i_mapping, first + i);
-		if (IS_ERR(folio))
+		if (IS_ERR(folio)) {
+			__clear_bit(i, pages);
 			continue;
+		}
 
 		if (!kvm_gmem_is_referenced(folio)) {
 			__clear_bit(i, pages);
