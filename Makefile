@@ -145,7 +145,9 @@ refresh:
 patch:
 	@base/export.sh $(BASE) build/patch
 
-# A host gets no model, whatever else was asked for.
+# A host gets what its kernel needs, and no model, whatever else was asked for.
+install: BASE = $(firstword $(subst +, ,$(shell uname -r)))
+install: FLAVOUR = $(patsubst $(ABI)-%,%,$(shell uname -r))
 install: override MODEL =
 install: modules
 	@modules/install.sh $(ABI)-$(FLAVOUR) $(KO_DIR)/ours
