@@ -19,8 +19,8 @@ usage() {
 	   or: vm/stress.sh [--kernel stock|debug|kcsan] [REGEX] MINUTES
 
 	Run those tests whose names match REGEX and that vm/tests.cfg calls races,
-	again and again until MINUTES have passed.  The ownership model watches
-	(not on kcsan), and each time other functions of the kernel begin with delays.
+	again and again until MINUTES have passed.  The ownership model watches, and
+	each time other functions of the kernel begin with delays (neither on kcsan).
 	The first failure ends it; logs are in build/logs/stress-KERNEL/ROUND.
 	EOF
 }

@@ -38,11 +38,12 @@
  *	with %EFAULT, fallocate() with %EPERM.  Nothing of it has an effect on
  *	the memory.
  * *revoked*
- *	A move has given the memory to another VM.  As pending, for ever.
+ *	A move has given the memory to another VM.  The view's own is dead, and
+ *	fallocate() fails with %EPERM for ever.
  *
  * A pending view becomes active by a move (%KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM),
  * which revokes all others, or when the last active view of a living VM goes:
- * its VM is destroyed, or it is closed and no memslot is bound to it.
+ * its VM is destroyed, or it is closed and no memslot or mapping has it.
  *
  * A VM that is destroyed leaves its views without a VM.  They still name the
  * memory: an active one can be linked from, and fallocate() works.

@@ -8,7 +8,7 @@
  *
  * A guest_memfd is memory that exists for a guest first.  A VM's
  * %KVM_CREATE_GUEST_MEMFD ioctl makes it, memslots map it into the guest, and
- * the host has no way to read or write it.
+ * the host has no way to read or write it, unless it was made to be mapped.
  *
  * The *inode* (&struct gmem_inode) is the memory: its page cache holds the
  * folios.  Size never changes.  Memory goes back to the page allocator when a

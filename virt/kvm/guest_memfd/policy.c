@@ -61,7 +61,7 @@ struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
 					 linear_page_index(vma, addr));
 }
 
-/* Whether the same policy, or none, is for all pages from @start on, before @end */
+/* Whether one call set the policy of the pages [@start, @end), or none did. */
 static bool kvm_gmem_has_one_policy(struct inode *inode, pgoff_t start,
 				    pgoff_t end)
 {
