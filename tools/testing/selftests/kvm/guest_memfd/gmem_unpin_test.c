@@ -160,8 +160,8 @@ TEST_F(unpin, frees_what_was_punched)
 
 TEST_F(unpin, uncharges_what_is_freed)
 {
+	const long before = NR_PAGES * PAGE_SIZE, after = before - NR * PAGE_SIZE;
 	struct gmem_vm *g = &self->g;
-	long before;
 
 	unpin(self->pipe);
 	if (!gmem_cgroup_can())
@@ -172,12 +172,12 @@ TEST_F(unpin, uncharges_what_is_freed)
 	punch(g, 0, NR_PAGES);
 	guest_fill(g, 0, NR_PAGES, VALUE);
 	pin(g, self->pipe, PINNED);
-	before = gmem_cgroup_stat("file ");
+	EXPECT_EQ(before, gmem_cgroup_await_stat("file ", before));
 	punch(g, START, NR);
 	EXPECT_EQ(before, gmem_cgroup_stat("file "));
 	unpin(self->pipe);
 	EXPECT_PRESENT(NR_PAGES - NR);
-	EXPECT_EQ(before - NR * PAGE_SIZE, gmem_cgroup_stat("file "));
+	EXPECT_EQ(after, gmem_cgroup_await_stat("file ", after));
 }
 
 /* One hole has a part of a folio at each end. */

@@ -57,6 +57,22 @@ static inline long gmem_cgroup_stat(const char *what)
 	return gmem_read_long(gmem_cgroup_file("memory.stat"), what);
 }
 
+/* The same, if it is to be @want: it may be two seconds old. */
+static inline long gmem_cgroup_await_stat(const char *what, long want)
+{
+	uint64_t end = gmem_now_ms() + 5000;
+	long now;
+
+	do {
+		now = gmem_cgroup_stat(what);
+		if (now == want)
+			break;
+		usleep(10000);
+	} while (gmem_now_ms() < end);
+
+	return now;
+}
+
 static inline long gmem_cgroup_event(const char *what)
 {
 	return gmem_read_long(gmem_cgroup_file("memory.events"), what);
