@@ -402,8 +402,7 @@ TEST_F(lifetime, killed_while_the_guest_runs)
 			_exit(1);
 		}
 		usleep(300000);
-		ASSERT_EQ(0, kill(pid, SIGKILL));
-		ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+		gmem_kill(pid);
 		gmem_usage_check(&self->usage);
 	}
 }

@@ -699,8 +699,7 @@ TEST_F(mmap_race, vmm_is_killed)
 			}
 		}
 		usleep(50000 + race_jitter(&race) * 50);
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
+		gmem_kill(pid);
 		gmem_usage_check(&before);
 		race.rounds++;
 	}

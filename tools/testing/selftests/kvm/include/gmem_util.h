@@ -323,6 +323,17 @@ static inline void gmem_wait_ok(pid_t pid)
 		    "child failed with wait status 0x%x", status);
 }
 
+/* A child that would go on for ever: if it has ended, something went wrong. */
+static inline void gmem_kill(pid_t pid)
+{
+	int status;
+
+	TEST_ASSERT(!kill(pid, SIGKILL), "kill() failed");
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
+	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+		    "the child had ended, with wait status 0x%x", status);
+}
+
 static inline pthread_t gmem_thread(void *(*fn)(void *), void *arg)
 {
 	pthread_t thread;
