@@ -27,12 +27,14 @@ usage() {
 	END
 }
 
-# Run apt-get as root, or say what to run.
+# Run apt-get as root, or say what to run.  Others may be at it, too.
 apt() {
+	local -a get=(apt-get -qq -o DPkg::Lock::Timeout=300)
+
 	if ((EUID == 0)); then
-		DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >/dev/null
+		DEBIAN_FRONTEND=noninteractive "${get[@]}" "$@" >/dev/null
 	elif sudo -n true 2>/dev/null; then
-		sudo DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >/dev/null
+		sudo DEBIAN_FRONTEND=noninteractive "${get[@]}" "$@" >/dev/null
 	else
 		echo "deps: as root, run: apt-get update && apt-get $*" >&2
 		echo "deps: then try again" >&2

@@ -64,7 +64,7 @@ add_module() {
 	to=/modules/${name//-/_}.ko
 	[[ ! -e $root$to ]] || return 0
 	read -r file < <(module_file "$name") || return 1
-	deps=$(modinfo -F depends "$file")
+	deps=$(modinfo -F depends "$file") || die "$ERROR" "cannot read $file"
 	for dep in ${deps//,/ }; do
 		add_module "$root" "$dep" "$list" ||
 			die "$ERROR" "module $dep, which $name needs, is not in $HOST"

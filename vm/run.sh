@@ -5,6 +5,9 @@
 
 set -euo pipefail
 
+# modinfo is there, and not everybody's PATH has it.
+PATH+=:/usr/sbin:/sbin
+
 VM_DIR=$(dirname "$(realpath "$0")")
 TOP=$(dirname "$VM_DIR")
 BUILD=$TOP/build
@@ -344,7 +347,7 @@ main() {
 	local status=0
 
 	parse_options "$@"
-	command -v qemu-system-x86_64 busybox cpio >/dev/null || "$VM_DIR/deps.sh" vm >&2
+	"$VM_DIR/deps.sh" vm >&2
 
 	mkdir -p "$BUILD/vm"
 	RUN=$(mktemp -d "$BUILD/vm/run.XXXXXX")
