@@ -264,6 +264,8 @@ static void load_kvm(void)
 		load_modules("/modules/svm.list");
 	else if (cpu_has(" vmx"))
 		load_modules("/modules/vmx.list");
+	else
+		fail("load", "kvm_amd or kvm_intel, for want of SVM or VMX");
 }
 
 /* The vendor's module holds kvm: it goes first. */
@@ -445,8 +447,8 @@ static void check_kmemleak(void)
 		return;
 
 	sleep(KMEMLEAK_AGE);
-	write_file(KMEMLEAK, "scan");
-	write_file(KMEMLEAK, "scan");
+	if (write_file(KMEMLEAK, "scan") || write_file(KMEMLEAK, "scan"))
+		verdict("leak - unknown, as kmemleak is off");
 	if (read_file(KMEMLEAK, text, sizeof(text)) <= 0)
 		return;
 

@@ -25,6 +25,25 @@ usage() {
 	EOF
 }
 
+# Those of the tests for this kernel that are races.  Here the stock kernel has
+# the ownership model, too.
+select_races() {
+	local name
+	local -a names=("${NAMES[@]}")
+
+	if [[ $KERNEL != stock ]]; then
+		select_tests
+		names=("${SELECTED[@]}")
+	fi
+	SELECTED=()
+	for name in "${names[@]}"; do
+		if [[ $name =~ $PATTERN && -n ${CFG[$name.races]+set} ]]; then
+			SELECTED+=("$name")
+			CFG[$name.args]=${CFG[$name.races]}
+		fi
+	done
+}
+
 main() {
 	local minutes=${*: -1} round=0 name
 
@@ -34,12 +53,7 @@ main() {
 	fi
 	parse_options "${@:1:$#-1}"
 	read_config
-	for name in "${NAMES[@]}"; do
-		if [[ $name =~ $PATTERN && -n ${CFG[$name.races]+set} ]]; then
-			SELECTED+=("$name")
-			CFG[$name.args]=${CFG[$name.races]}
-		fi
-	done
+	select_races
 	if ((${#SELECTED[@]} == 0 || minutes == 0)); then
 		echo "stress.sh: no race of '$PATTERN' in $minutes minutes: see vm/tests.cfg" >&2
 		exit 1

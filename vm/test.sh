@@ -278,7 +278,7 @@ parse_options() {
 }
 
 main() {
-	local file
+	local file before
 
 	parse_options "$@"
 	OUT=$BUILD/logs/$KERNEL-$MODULES${SMALL:+-small}
@@ -301,7 +301,13 @@ main() {
 	for file in "${HOST_TESTS[@]}"; do
 		run_host_test "$file"
 	done
+	before=$SUM_PASSED
 	run_vm_tests
+	# Each test may be skipped for want of something, but not all of them.
+	if [[ $PATTERN = . ]] && ((SUM_PASSED == before)); then
+		FAILURES+=("all: nothing passed in a machine")
+		SUM_FAILED=$((SUM_FAILED + 1))
+	fi
 
 	((${#FAILURES[@]} == 0)) || printf 'FAILED %s\n' "${FAILURES[@]}"
 	echo "$SUM_PASSED passed, $SUM_FAILED failed, $SUM_SKIPPED skipped"
