@@ -43,6 +43,22 @@ static void l1_guest_code(struct svm_test_data *svm, uint64_t nested_cr3)
 	}
 }
 
+/* Use test memory as an empty page table, and write to it afterwards. */
+static void l1_writes_to_table(struct svm_test_data *svm)
+{
+	static uint64_t l2_stack[64];
+	struct vmcb *vmcb = svm->vmcb;
+
+	generic_svm_setup(svm, l2_guest_code,
+			  &l2_stack[ARRAY_SIZE(l2_stack) - 1]);
+	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	vmcb->control.nested_cr3 = GMEM_GPA;
+	run_guest(vmcb, svm->vmcb_gpa);
+	GUEST_ASSERT_EQ(vmcb->control.exit_code, SVM_EXIT_NPF);
+	WRITE_ONCE(*word, 42);
+	GUEST_SYNC1(READ_ONCE(*word));
+}
+
 static void start_nested(struct gmem_vm *g)
 {
 	vm_vaddr_t svm;
@@ -125,6 +141,22 @@ TEST_F(nested, neighbours_are_not_mapped_from_the_other_half)
 	EXPECT_EQ(1, run_nested(g->vcpu));
 	EXPECT_EQ(101, *shared);
 	EXPECT_EQ(200, *next);
+}
+
+/*
+ * KVM wants to see each write to a page table of a nested guest, and does it
+ * itself.  It has no access to private memory.
+ */
+TEST_F(nested, page_tables_can_be_private)
+{
+	struct gmem_vm *g = &self->g;
+	vm_vaddr_t svm;
+
+	vcpu_alloc_svm(g->vm, &svm);
+	vcpu_arch_set_entry_point(g->vcpu, l1_writes_to_table);
+	vcpu_args_set(g->vcpu, 1, svm);
+	EXPECT_EQ(42, run_nested(g->vcpu));
+	EXPECT_EQ(0, *(uint64_t *)g->shared);
 }
 
 /* Shadow pages, too, are left to the work item, and are gone after it. */

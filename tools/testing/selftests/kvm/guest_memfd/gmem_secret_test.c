@@ -169,6 +169,48 @@ TEST_F(secret, no_system_call_reads_it)
 	close(memfd);
 }
 
+/* KVM emulates this, by way of userspace_addr. */
+static void guest_string_out(uint64_t gpa)
+{
+	uint64_t nr = 8;
+
+	asm volatile("rep outsb" : "+S"(gpa), "+c"(nr) : "d"(0x123) : "memory");
+	GUEST_UCALL_NONE();
+}
+
+static void guest_string_in(uint64_t gpa)
+{
+	uint64_t nr = 8;
+
+	asm volatile("rep insb" : "+D"(gpa), "+c"(nr) : "d"(0x123) : "memory");
+	GUEST_UCALL_NONE();
+}
+
+TEST_F(secret, is_not_written_to_the_other_half_by_kvm)
+{
+	void *fns[] = { guest_string_out, guest_string_in };
+	struct gmem_vm *g = &self->g;
+	uint64_t *shared = g->shared;
+	struct kvm_run *run = g->vcpu->run;
+	int i;
+
+	*shared = 0x5a5a5a5a5a5a5a5aull;
+	write_secret(g, 0, TEST_SIZE, 3);
+	for (i = 0; i < ARRAY_SIZE(fns); i++) {
+		gmem_guest_start(g, fns[i], GMEM_GPA, 0, 0, 0);
+		vcpu_run(g->vcpu);
+		if (run->exit_reason == KVM_EXIT_IO) {
+			/* The data comes before the access to memory. */
+			EXPECT_EQ(KVM_EXIT_IO_IN, run->io.direction);
+			memset((void *)run + run->io.data_offset, 0x77,
+			       run->io.count);
+			vcpu_run(g->vcpu);
+		}
+		TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_INTERNAL_ERROR);
+		EXPECT_EQ(0x5a5a5a5a5a5a5a5aull, *shared);
+	}
+}
+
 int main(int argc, char *argv[])
 {
 	gmem_require_sw_protected();
