@@ -178,7 +178,8 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
-	if (huge && max_order && folio_test_large(folio) &&
+	/* mm's debugfs can split folios to other sizes. */
+	if (huge && max_order && folio_order(folio) == KVM_GMEM_BLOCK_ORDER &&
 	    !folio_test_has_hwpoisoned(folio))
 		order = KVM_GMEM_BLOCK_ORDER;
 
