@@ -26,7 +26,6 @@
 #include <linux/fs_context.h>
 #include <linux/module.h>
 #include <linux/mount.h>
-#include <linux/pseudo_fs.h>
 
 #include "gmem.h"
 
@@ -95,16 +94,52 @@ static const struct dentry_operations kvm_gmem_dentry_operations = {
 	.d_dname	= kvm_gmem_dname,
 };
 
-static int kvm_gmem_init_fs_context(struct fs_context *fc)
+static int kvm_gmem_fill_super(struct super_block *sb, struct fs_context *fc)
 {
-	struct pseudo_fs_context *ctx = init_pseudo(fc, GUEST_MEMFD_MAGIC);
+	struct inode *root;
 
-	if (!ctx)
+	sb->s_maxbytes = MAX_LFS_FILESIZE;
+	sb->s_blocksize = PAGE_SIZE;
+	sb->s_blocksize_bits = PAGE_SHIFT;
+	sb->s_magic = GUEST_MEMFD_MAGIC;
+	sb->s_op = &kvm_gmem_super_operations;
+	sb->s_time_gran = 1;
+
+	/* There has to be one, though nothing is in it. */
+	root = new_inode(sb);
+	if (!root)
 		return -ENOMEM;
 
+	root->i_ino = 1;
+	root->i_mode = S_IFDIR;
+	simple_inode_init_ts(root);
+	sb->s_root = d_make_root(root);
+	if (!sb->s_root)
+		return -ENOMEM;
+
+	sb->s_d_op = &kvm_gmem_dentry_operations;
+	return 0;
+}
+
+/*
+ * An O_PATH descriptor keeps the superblock without a file: then the next mount
+ * gets the same one.
+ */
+static int kvm_gmem_get_tree(struct fs_context *fc)
+{
+	return get_tree_single(fc, kvm_gmem_fill_super);
+}
+
+static const struct fs_context_operations kvm_gmem_context_operations = {
+	.get_tree	= kvm_gmem_get_tree,
+};
+
+static int kvm_gmem_init_fs_context(struct fs_context *fc)
+{
+	fc->ops = &kvm_gmem_context_operations;
+	fc->global = true;
+	fc->sb_flags |= SB_NOUSER;
 	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
-	ctx->ops = &kvm_gmem_super_operations;
-	ctx->dops = &kvm_gmem_dentry_operations;
 	return 0;
 }
 

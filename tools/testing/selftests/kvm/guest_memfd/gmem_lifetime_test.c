@@ -152,6 +152,31 @@ TEST_F(lifetime, watch_keeps_nothing)
 	close(watch);
 }
 
+/* It keeps the memory, like any descriptor. */
+TEST_F(lifetime, path_keeps_the_one_file_system)
+{
+	struct stat stats[2];
+	struct gmem_vm g;
+	char path[64];
+	int i, fds[2];
+
+	for (i = 0; i < 2; i++) {
+		gmem_vm_create(&g, TEST_SIZE);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", g.fd);
+		fds[i] = open(path, O_PATH);
+		ASSERT_LE(0, fds[i]);
+		gmem_guest_fill(&g, 0, TEST_SIZE, 0x8888);
+		/* The machine's last guest_memfd. */
+		gmem_vm_free(&g);
+		ASSERT_EQ(0, fstat(fds[i], &stats[i]));
+	}
+	EXPECT_EQ(stats[0].st_dev, stats[1].st_dev);
+	EXPECT_NE(stats[0].st_ino, stats[1].st_ino);
+	EXPECT_TRUE(gmem_pages_are(self->usage.pages, 2 * NR_PAGES));
+	close(fds[0]);
+	close(fds[1]);
+}
+
 TEST_F(lifetime, descriptor_does_not_keep_the_vm)
 {
 	int fd = create_dead();
