@@ -57,9 +57,18 @@ void kvm_gmem_set_prepared(struct inode *inode, pgoff_t index)
 	xa_unlock_irq(pages);
 }
 
-/* Keep @folio, which is about to leave the file, from ever being used again. */
+/*
+ * Keep @folio, which is about to leave the file, from ever being used again.  It
+ * need not be reclaimed any more.
+ */
 void kvm_gmem_leak_folio(struct folio *folio)
 {
+	struct xarray *pages = &folio->mapping->i_pages;
+
+	xa_lock_irq(pages);
+	__xa_clear_mark(pages, folio->index, KVM_GMEM_PREPARED);
+	xa_unlock_irq(pages);
+
 	folio_get(folio);
 	kvm_gmem_test_leak(folio_pfn(folio),
 			   folio_pfn(folio) + folio_nr_pages(folio));

@@ -4,7 +4,8 @@
  * its memory is untouched, and handling the failure never deadlocks with what
  * else is done to the file.
  */
-#include "gmem_link_util.h"
+#include "gmem_mmap_util.h"
+#include "gmem_model_util.h"
 #include "gmem_poison_util.h"
 
 #define TEST_SIZE SZ_4M
@@ -153,6 +154,47 @@ TEST_F(hwpoison, pinned_huge_folio_is_not_used_again)
 	munmap(mem, SZ_2M);
 	close(fd);
 	kvm_vm_free(vm);
+}
+
+/* Still pinned when it is given back, it cannot be split even then. */
+TEST_F(hwpoison, huge_folio_is_lost_if_it_is_pinned_for_too_long)
+{
+	struct iovec iov = { .iov_len = 1 };
+	int i, pipes[2][2];
+	struct gmem_vm g;
+	long leaked;
+
+	if (access(GMEM_MODEL, F_OK))
+		SKIP(return, "needs the model, to get it back");
+	if (!gmem_may_be_huge())
+		SKIP(return, "needs huge folios");
+
+	leaked = gmem_leaked_pages();
+	gmem_plain_create(&g, SZ_4M);
+	gmem_guest_fill(&g, 0, SZ_4M, 0x600d);
+	for (i = 0; i < 2; i++) {
+		iov.iov_base = g.shared + i * SZ_2M;
+		ASSERT_EQ(0, pipe(pipes[i]));
+		ASSERT_EQ(1, vmsplice(pipes[i][1], &iov, 1, 0));
+		EXPECT_NE(0, poison(mapped_pfn(iov.iov_base + BAD)));
+	}
+
+	/* One goes with a hole, the other with the file. */
+	gmem_punch(g.fd, 0, SZ_2M);
+	EXPECT_EQ(leaked + SZ_2M / PAGE_SIZE, gmem_leaked_pages());
+	gmem_vm_free(&g);
+	EXPECT_EQ(leaked + SZ_4M / PAGE_SIZE, gmem_leaked_pages());
+	EXPECT_EQ(0, gmem_violations("all"));
+	for (i = 0; i < 2; i++) {
+		close(pipes[i][0]);
+		close(pipes[i][1]);
+	}
+	EXPECT_EQ(leaked + SZ_4M / PAGE_SIZE, gmem_leaked_pages());
+
+	/* What is broken is mended before anybody can have it. */
+	gmem_model_write("restore", "1");
+	unpoison_all();
+	EXPECT_EQ(leaked, gmem_leaked_pages());
 }
 
 /*
