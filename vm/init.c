@@ -260,12 +260,14 @@ static bool cpu_has(const char *flag)
 static void load_kvm(void)
 {
 	load_modules("/modules/common.list");
-	if (cpu_has(" svm"))
+	if (cpu_has(" svm")) {
 		load_modules("/modules/svm.list");
-	else if (cpu_has(" vmx"))
+	} else if (cpu_has(" vmx")) {
 		load_modules("/modules/vmx.list");
-	else
-		fail("load", "kvm_amd or kvm_intel, for want of SVM or VMX");
+	} else {
+		errno = ENODEV;
+		fail("load", "kvm-amd or kvm-intel");
+	}
 }
 
 /* The vendor's module holds kvm: it goes first. */
