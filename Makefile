@@ -146,7 +146,8 @@ patch:
 	@base/export.sh $(BASE) build/patch
 
 # A host gets what its kernel needs, and no model, whatever else was asked for.
-install: BASE = $(firstword $(subst +, ,$(shell uname -r)))
+install: BASE = $(or $(filter 6.12.%,$(firstword $(subst +, ,$(shell uname -r)))), \
+	$(error install: boot a 6.12 kernel of Debian's first: $(shell uname -r) runs))
 install: FLAVOUR = $(patsubst $(ABI)-%,%,$(shell uname -r))
 install: override MODEL =
 install: modules

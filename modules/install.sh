@@ -39,7 +39,7 @@ main() {
 		install -D -m 644 -t "$dir" "$2"/*.ko
 	else
 		die "the modules are for $1, but $running runs:" \
-			"build for it with BASE= and FLAVOUR="
+			"leave out BASE= and FLAVOUR="
 	fi
 	depmod "$running"
 	vendor=$(grep -qw svm /proc/cpuinfo && echo amd || echo intel)
