@@ -145,9 +145,9 @@ TEST_F(nested, neighbours_are_not_mapped_from_the_other_half)
 
 /*
  * KVM wants to see each write to a page table of a nested guest, and does it
- * itself.  It has no access to private memory.
+ * itself.  It must not in private memory, to which it has no access.
  */
-TEST_F(nested, page_tables_can_be_private)
+TEST_F(nested, writes_to_a_page_table_stay_private)
 {
 	struct gmem_vm *g = &self->g;
 	vm_vaddr_t svm;
