@@ -211,6 +211,48 @@ TEST_F(secret, is_not_written_to_the_other_half_by_kvm)
 	}
 }
 
+/* Instructions whose operands KVM's emulator has several ways to get at */
+#define GUEST_EMULATES(name, insn)					\
+static void guest_##name(uint64_t gpa)					\
+{									\
+	asm volatile(KVM_FEP insn : : "D"(gpa), "a"(7) : "memory", "cc");	\
+	GUEST_UCALL_NONE();						\
+}
+
+GUEST_EMULATES(mov, "mov %%rax, (%%rdi)")
+GUEST_EMULATES(cmpxchg, "lock cmpxchg %%rax, (%%rdi)")
+GUEST_EMULATES(load, "mov (%%rdi), %%rax")
+GUEST_EMULATES(fxsave, "fxsave (%%rdi)")
+GUEST_EMULATES(fxrstor, "fxrstor (%%rdi)")
+GUEST_EMULATES(sgdt, "sgdt (%%rdi)")
+GUEST_EMULATES(lgdt, "lgdt (%%rdi)")
+
+#define FORCE_EMULATION "/sys/module/kvm/parameters/force_emulation_prefix"
+
+TEST_F(secret, is_not_mistaken_for_the_other_half_by_kvm)
+{
+	void *fns[] = {
+		guest_mov, guest_cmpxchg, guest_load, guest_fxsave,
+		guest_fxrstor, guest_sgdt, guest_lgdt,
+	};
+	struct gmem_vm *g = &self->g;
+	uint64_t shared[64];
+	int i;
+
+	/* That would do as each of the operands. */
+	memset(g->shared, 0, TEST_SIZE);
+	memcpy(shared, g->shared, sizeof(shared));
+	write_secret(g, 0, TEST_SIZE, 3);
+	gmem_write_file(FORCE_EMULATION, "1");
+	for (i = 0; i < ARRAY_SIZE(fns); i++) {
+		gmem_guest_start(g, fns[i], GMEM_GPA, 0, 0, 0);
+		vcpu_run(g->vcpu);
+		TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_INTERNAL_ERROR);
+		EXPECT_EQ(0, memcmp(shared, g->shared, sizeof(shared)));
+	}
+	gmem_write_file(FORCE_EMULATION, "0");
+}
+
 int main(int argc, char *argv[])
 {
 	gmem_require_sw_protected();
