@@ -26,19 +26,29 @@ static void l2_guest_code(void)
 	vmmcall();
 }
 
-static void l1_guest_code(struct svm_test_data *svm, uint64_t nested_cr3)
+static void l2_idle_code(void)
+{
+	vmmcall();
+}
+
+/* Run a nested guest until it exits, and return why it did. */
+static uint64_t run_l2(struct svm_test_data *svm, void *code, uint64_t nested_cr3)
 {
 	static uint64_t l2_stack[64];
 	struct vmcb *vmcb = svm->vmcb;
 
-	generic_svm_setup(svm, l2_guest_code, NULL);
+	generic_svm_setup(svm, code, &l2_stack[ARRAY_SIZE(l2_stack) - 1]);
 	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
 	vmcb->control.nested_cr3 = nested_cr3;
+	run_guest(vmcb, svm->vmcb_gpa);
+	return vmcb->control.exit_code;
+}
+
+static void l1_guest_code(struct svm_test_data *svm, uint64_t nested_cr3)
+{
 	for (;;) {
-		vmcb->save.rip = (uint64_t)l2_guest_code;
-		vmcb->save.rsp = (uint64_t)&l2_stack[ARRAY_SIZE(l2_stack) - 1];
-		run_guest(vmcb, svm->vmcb_gpa);
-		GUEST_ASSERT_EQ(vmcb->control.exit_code, SVM_EXIT_VMMCALL);
+		GUEST_ASSERT_EQ(run_l2(svm, l2_guest_code, nested_cr3),
+				SVM_EXIT_VMMCALL);
 		GUEST_SYNC1(seen);
 	}
 }
@@ -46,16 +56,24 @@ static void l1_guest_code(struct svm_test_data *svm, uint64_t nested_cr3)
 /* Use test memory as an empty page table, and write to it afterwards. */
 static void l1_writes_to_table(struct svm_test_data *svm)
 {
-	static uint64_t l2_stack[64];
-	struct vmcb *vmcb = svm->vmcb;
+	int i;
 
-	generic_svm_setup(svm, l2_guest_code,
-			  &l2_stack[ARRAY_SIZE(l2_stack) - 1]);
-	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
-	vmcb->control.nested_cr3 = GMEM_GPA;
-	run_guest(vmcb, svm->vmcb_gpa);
-	GUEST_ASSERT_EQ(vmcb->control.exit_code, SVM_EXIT_NPF);
-	WRITE_ONCE(*word, 42);
+	for (i = 1; ; i++) {
+		WRITE_ONCE(*word, 0);
+		GUEST_ASSERT_EQ(run_l2(svm, l2_guest_code, GMEM_GPA),
+				SVM_EXIT_NPF);
+		WRITE_ONCE(*word, i);
+		GUEST_SYNC1(READ_ONCE(*word));
+	}
+}
+
+/* Use test memory as a page table, and then as memory of the nested guest. */
+static void l1_reuses_table(struct svm_test_data *svm, uint64_t nested_cr3)
+{
+	GUEST_ASSERT_EQ(run_l2(svm, l2_idle_code, GMEM_GPA), SVM_EXIT_VMMCALL);
+	GUEST_SYNC1(0);
+	GUEST_ASSERT_EQ(run_l2(svm, l2_guest_code, nested_cr3),
+			SVM_EXIT_VMMCALL);
 	GUEST_SYNC1(READ_ONCE(*word));
 }
 
@@ -145,18 +163,44 @@ TEST_F(nested, neighbours_are_not_mapped_from_the_other_half)
 
 /*
  * KVM wants to see each write to a page table of a nested guest, and does it
- * itself.  It must not in private memory, to which it has no access.
+ * itself.  It must not in private memory, to which it has no access.  Nor may it
+ * give up if the same instruction writes again.
  */
 TEST_F(nested, writes_to_a_page_table_stay_private)
 {
 	struct gmem_vm *g = &self->g;
 	vm_vaddr_t svm;
+	int i;
 
 	vcpu_alloc_svm(g->vm, &svm);
 	vcpu_arch_set_entry_point(g->vcpu, l1_writes_to_table);
 	vcpu_args_set(g->vcpu, 1, svm);
-	EXPECT_EQ(42, run_nested(g->vcpu));
+	for (i = 1; i < 5; i++)
+		EXPECT_EQ(i, run_nested(g->vcpu));
 	EXPECT_EQ(0, *(uint64_t *)g->shared);
+}
+
+/* What was a page table is tracked until somebody writes to it. */
+TEST_F(nested, page_table_becomes_private_memory)
+{
+	struct gmem_vm *g = &self->g;
+	uint64_t *shared = g->shared;
+	vm_vaddr_t svm;
+	vm_paddr_t map;
+	uint64_t first;
+
+	map = gmem_create_identity_map(g->vm);
+	vcpu_alloc_svm(g->vm, &svm);
+	vcpu_arch_set_entry_point(g->vcpu, l1_reuses_table);
+	vcpu_args_set(g->vcpu, 2, svm, map);
+
+	vm_mem_set_shared(g->vm, GMEM_GPA, PAGE_SIZE);
+	memcpy(shared, addr_gpa2hva(g->vm, map), PAGE_SIZE);
+	EXPECT_EQ(0, run_nested(g->vcpu));
+	first = *shared;
+	vm_mem_set_private(g->vm, GMEM_GPA, PAGE_SIZE);
+	EXPECT_EQ(1, run_nested(g->vcpu));
+	EXPECT_EQ(first, *shared);
 }
 
 /* Shadow pages, too, are left to the work item, and are gone after it. */
