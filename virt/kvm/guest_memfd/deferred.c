@@ -122,11 +122,15 @@ void kvm_gmem_forget_pages(struct inode *inode, pgoff_t start, pgoff_t end)
 }
 
 /*
- * Whether somebody may use @folio, which is locked and small.  Nobody can map it
- * after this, and hence get a reference that allows to touch the contents.
+ * Whether somebody may use @folio, which is locked, or it could not be split.
+ * Otherwise nobody can map it after this, and hence get a reference that allows to
+ * touch the contents.
  */
 static bool kvm_gmem_is_referenced(struct folio *folio)
 {
+	if (folio_test_large(folio))
+		return true;
+
 	if (folio_mapped(folio))
 		unmap_mapping_pages(folio->mapping, folio->index, 1, false);
 
@@ -153,8 +157,8 @@ static bool kvm_gmem_is_blank(struct folio *folio)
 }
 
 /*
- * Of the block's @pages, all small, leave those that cannot be judged yet.  The
- * others are free to go, @blank, or in use again.
+ * Of the block's @pages, leave those that cannot be judged yet.  The others are
+ * free to go, @blank, or in use again.
  */
 static void kvm_gmem_judge_pages(struct inode *inode, pgoff_t first,
 				 unsigned long *pages, unsigned long *blank)
@@ -163,6 +167,10 @@ static void kvm_gmem_judge_pages(struct inode *inode, pgoff_t first,
 	unsigned int i;
 
 	for_each_set_bit(i, pages, KVM_GMEM_BLOCK_PAGES) {
+		/* For folios that root has split to other sizes */
+		if (!kvm_gmem_split_unpinned(inode, first + i))
+			continue;
+
 		folio = filemap_lock_folio(inode->i_mapping, first + i);
 		if (IS_ERR(folio)) {
 			__clear_bit(i, pages);

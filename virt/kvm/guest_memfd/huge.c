@@ -164,8 +164,8 @@ bool kvm_gmem_split(struct inode *inode, pgoff_t index)
 }
 
 /*
- * As kvm_gmem_split(), for the folio with the pages at and after @index, but wait
- * for nobody, and make no effort while somebody has a reference.
+ * As kvm_gmem_split(), for all pages of the folio with the one at @index, but wait
+ * for nobody.  Return false at once if somebody has a reference.
  */
 bool kvm_gmem_split_unpinned(struct inode *inode, pgoff_t index)
 {
@@ -188,20 +188,17 @@ bool kvm_gmem_split_unpinned(struct inode *inode, pgoff_t index)
 		return false;
 
 	kvm_gmem_try_split(inode, index);
-	return !kvm_gmem_is_inside_folio(inode, index + 1);
+	return true;
 }
 
 /*
- * Clear the pages [@start, @end), of one huge folio that stays in the file until
- * it can be split.  What cannot be reclaimed is left alone: it is the guest's.
+ * Clear the pages [@start, @end) of @folio, which stays in the file until it can be
+ * split.  What cannot be reclaimed is left alone: it is the guest's.
  */
-static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
+static void kvm_gmem_clear_part(struct inode *inode, struct folio *folio,
+				pgoff_t start, pgoff_t end)
 {
-	struct folio *folio = filemap_get_folio(inode->i_mapping, start);
 	kvm_pfn_t pfn, first, last;
-
-	if (IS_ERR(folio))
-		return;
 
 	first = folio_pfn(folio) + start - folio->index;
 	last = first + end - start;
@@ -218,7 +215,6 @@ static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
 		kvm_gmem_test_keep(first, last);
 	}
 
-	folio_put(folio);
 	if (first < last)
 		kvm_gmem_defer_pages(inode, start, start + last - first);
 }
@@ -226,24 +222,34 @@ static void kvm_gmem_clear_part(struct inode *inode, pgoff_t start, pgoff_t end)
 /*
  * Before the pages [@start, @end) leave the file: let folios begin and end where
  * the range does.  If one cannot be split then clear its part, and let the range
- * begin after it or end before it.
+ * begin after it or end before it.  It need not be all of a block: debugfs lets
+ * root split folios to any size.
  */
 void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end)
 {
+	struct folio *folio;
 	pgoff_t next;
 
 	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
 
 	if (!kvm_gmem_split(inode, *start)) {
-		next = min(round_up(*start, KVM_GMEM_BLOCK_PAGES), *end);
-		kvm_gmem_clear_part(inode, *start, next);
-		*start = next;
+		folio = filemap_get_folio(inode->i_mapping, *start);
+		if (!IS_ERR(folio)) {
+			next = min(folio_next_index(folio), *end);
+			kvm_gmem_clear_part(inode, folio, *start, next);
+			folio_put(folio);
+			*start = next;
+		}
 	}
 
 	if (*start < *end && !kvm_gmem_split(inode, *end)) {
-		next = max(round_down(*end, KVM_GMEM_BLOCK_PAGES), *start);
-		kvm_gmem_clear_part(inode, next, *end);
-		*end = next;
+		folio = filemap_get_folio(inode->i_mapping, *end - 1);
+		if (!IS_ERR(folio)) {
+			next = max(folio->index, *start);
+			kvm_gmem_clear_part(inode, folio, next, *end);
+			folio_put(folio);
+			*end = next;
+		}
 	}
 }
 

@@ -78,6 +78,20 @@ static void guest_expect(struct gmem_vm *g, long start, long nr, uint64_t val)
 	gmem_guest_expect(g, start * PAGE_SIZE, nr * PAGE_SIZE, val);
 }
 
+/* Root can have folios that are neither small nor as large as a block. */
+#define SPLIT_FOLIOS "/sys/kernel/debug/split_huge_pages"
+#define SPLIT_ORDER  2
+
+static void split(struct gmem_vm *g, long start, long nr)
+{
+	char text[80];
+
+	snprintf(text, sizeof(text), "%d,%p,%p,%d", getpid(),
+		 g->shared + start * PAGE_SIZE,
+		 g->shared + (start + nr) * PAGE_SIZE, SPLIT_ORDER);
+	gmem_write_file(SPLIT_FOLIOS, text);
+}
+
 /* How many pages are in the file and hold something, be it zeroes? */
 static long nr_present(struct gmem_vm *g)
 {
@@ -293,6 +307,52 @@ TEST_F(unpin, small_page_that_is_pinned)
 	usleep(SETTLE_US);
 	EXPECT_EQ(NR_PAGES - NR, nr_present(g));
 	host_expect(g, START + 50, 1, VALUE + 1);
+}
+
+TEST_F(unpin, block_of_other_folios)
+{
+	struct gmem_vm *g = &self->g;
+
+	punch(g, START, NR);
+	/* What is not mapped is not split. */
+	host_expect(g, 0, START, VALUE);
+	unpin(self->pipe);
+	split(g, 0, PER_BLOCK);
+	EXPECT_EQ(self->huge + NR_BLOCKS - 1, gmem_nr_huge());
+	EXPECT_PRESENT(NR_PAGES - NR);
+	host_expect(g, 0, START, VALUE);
+	host_expect(g, START + NR, NR_PAGES - START - NR, VALUE);
+}
+
+/* What comes next in the file need not come next in memory. */
+TEST_F(unpin, other_folios_at_both_ends)
+{
+	const size_t size = 64 * PAGE_SIZE;
+	struct gmem_vm *g = &self->g;
+	void *mem = gmem_mmap(size);
+	int at_start[2], at_end[2];
+
+	unpin(self->pipe);
+	split(g, 0, PER_BLOCK);
+	EXPECT_EQ(self->huge + NR_BLOCKS - 1, gmem_nr_huge());
+	punch(g, 8, 8);
+	gmem_host_fill(mem, size, VALUE + 1);
+	host_fill(g, 8, 8, VALUE);
+
+	pin(g, at_start, 5);
+	pin(g, at_end, 17);
+	punch(g, 6, 12);
+	EXPECT_EQ(NR_PAGES - 8, nr_present(g));
+	gmem_host_expect(mem, size, VALUE + 1);
+	host_expect(g, 0, 6, VALUE);
+	host_expect(g, 18, NR_PAGES - 18, VALUE);
+	host_expect(g, 6, 12, 0);
+
+	punch(g, 8, 8);
+	unpin(at_start);
+	unpin(at_end);
+	EXPECT_PRESENT(NR_PAGES - 12);
+	munmap(mem, size);
 }
 
 /* The reference outlives all else.  The teardown counts pages. */
