@@ -114,7 +114,7 @@ static int kvm_gmem_prepare_page(struct kvm *kvm, struct folio *folio,
 
 	r = kvm_arch_gmem_prepare(kvm, gfn, page_to_pfn(page), order);
 	if (r < 0)
-		return -EFAULT;
+		return r;
 
 	if (r)
 		kvm_gmem_set_prepared(folio->mapping->host, folio->index);
@@ -148,8 +148,8 @@ bool kvm_gmem_is_writable(const struct kvm_memory_slot *slot)
  *
  * Nothing but kvm->mmu_invalidate_seq keeps the page in the file after this.
  *
- * Return: 0; -EFAULT if @slot is being deleted, its view is not active or the
- * architecture refuses; -EHWPOISON if the page is lost; -ENOMEM.
+ * Return: 0; -EFAULT if @slot is being deleted or its view is not active;
+ * -EHWPOISON if the page is lost; -ENOMEM; or what kvm_arch_gmem_prepare() said.
  */
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order)

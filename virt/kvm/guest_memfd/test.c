@@ -549,7 +549,7 @@ int kvm_gmem_test_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order)
 	int r;
 
 	if (kvm_gmem_test_should_fail(GMEM_FAIL_PREPARE))
-		return -EIO;
+		return -EPERM;
 
 	gfn = round_down(gfn, npages);
 	pfn = round_down(pfn, npages);

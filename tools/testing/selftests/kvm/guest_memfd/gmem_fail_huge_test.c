@@ -147,7 +147,7 @@ static void sweep_access(struct subject *s, void (*set_up)(struct subject *s),
 	nr_blocks = 0;
 	nr_small = 0;
 	SWEEP(s, .set_up = set_up, .run = run, .check = check,
-	      .clean_up = free_vm, .other_err = EFAULT, .min = 1);
+	      .clean_up = free_vm, .other_err = EPERM, .min = 1);
 	TH_LOG("%d times a block, %d times a page", nr_blocks, nr_small);
 	EXPECT_LT(0, nr_small);
 	EXPECT_LT(0, nr_blocks);

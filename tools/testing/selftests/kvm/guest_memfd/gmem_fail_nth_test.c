@@ -606,9 +606,9 @@ static void check_fault(struct subject *s, int err)
 {
 	struct gmem_vm *g = &s->other;
 
-	if (err == EFAULT && g->vm->type == VM_TYPE_DEFAULT)
+	if (err == EPERM && g->vm->type == VM_TYPE_DEFAULT)
 		gmem_expect_plain_fault(g, 0);
-	else if (err == EFAULT)
+	else if (err == EPERM)
 		gmem_expect_memory_fault(g, 0);
 	if (err)
 		return;
@@ -628,7 +628,7 @@ static void sweep_fault(struct subject *s,
 	/* A page, its fault point, and the model's, which is the other error */
 	sweep = SWEEP(s, .set_up = set_up, .run = run_guest,
 		      .check = check_fault, .clean_up = free_other,
-		      .other_err = EFAULT, .min = 2);
+		      .other_err = EPERM, .min = 2);
 	EXPECT_EQ(1, sweep.by_hook);
 }
 
@@ -669,7 +669,7 @@ TEST_F(private, pre_fault)
 
 	sweep = SWEEP(&self->s, .set_up = create_private_vm, .run = pre_fault,
 		      .check = check_pre_fault, .clean_up = free_other,
-		      .other_err = EFAULT, .min = 2);
+		      .other_err = EPERM, .min = 2);
 	EXPECT_LE(NR_PARTS - 1, sweep.partly);
 }
 

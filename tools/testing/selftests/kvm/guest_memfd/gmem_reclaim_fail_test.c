@@ -58,9 +58,9 @@ TEST_F(fail, page_that_cannot_be_prepared_is_not_mapped)
 
 	gmem_fault_on("prepare", 0, -1);
 	for (i = 0; i < 3; i++) {
-		ASSERT_EQ(EFAULT, __gmem_guest_read(g, BAD));
+		ASSERT_EQ(EPERM, __gmem_guest_read(g, BAD));
 		gmem_expect_memory_fault(g, BAD);
-		ASSERT_EQ(EFAULT, __gmem_guest_fill(g, BAD, 8, 0xbad));
+		ASSERT_EQ(EPERM, __gmem_guest_fill(g, BAD, 8, 0xbad));
 		gmem_expect_memory_fault(g, BAD);
 	}
 	EXPECT_EQ(mapped, nr_mapped(g));
@@ -82,7 +82,7 @@ TEST_F(fail, guest_goes_on_when_the_page_can_be_prepared)
 
 	gmem_pollute_free_memory();
 	gmem_fault_on("prepare", 0, 1);
-	ASSERT_EQ(EFAULT, __gmem_guest_skip(g, BAD, PAGE_SIZE, 0));
+	ASSERT_EQ(EPERM, __gmem_guest_skip(g, BAD, PAGE_SIZE, 0));
 	gmem_expect_memory_fault(g, BAD);
 	ASSERT_MODEL(0);
 	ASSERT_EQ(0, __gmem_guest_end(g));
@@ -97,8 +97,8 @@ TEST_F(fail, prefault_fails_like_a_fault)
 	uint64_t left;
 
 	gmem_fault_on("prepare", 0, -1);
-	EXPECT_EQ(EFAULT, __gmem_pre_fault(g->vcpu, GMEM_GPA, 8 * PAGE_SIZE, 0,
-					   &left));
+	EXPECT_EQ(EPERM, __gmem_pre_fault(g->vcpu, GMEM_GPA, 8 * PAGE_SIZE, 0,
+					  &left));
 	EXPECT_EQ(8 * PAGE_SIZE, left);
 	ASSERT_MODEL(0);
 
@@ -118,10 +118,10 @@ TEST_F(fail, page_that_was_never_prepared_is_not_reclaimed)
 	struct gmem_vm *g = &self->g;
 
 	gmem_fault_on("prepare", 0, -1);
-	EXPECT_EQ(EFAULT, __gmem_guest_read(g, BAD));
+	EXPECT_EQ(EPERM, __gmem_guest_read(g, BAD));
 	gmem_punch(g->fd, 0, TEST_SIZE);
 	ASSERT_MODEL(0);
-	EXPECT_EQ(EFAULT, __gmem_guest_read(g, BAD));
+	EXPECT_EQ(EPERM, __gmem_guest_read(g, BAD));
 	gmem_vm_free(g);
 	ASSERT_MODEL(0);
 }
@@ -137,7 +137,7 @@ TEST_F(fail, page_that_cannot_be_inherited)
 	gmem_vm_free(g);
 
 	gmem_fault_on("prepare", 0, -1);
-	EXPECT_EQ(EFAULT, __gmem_guest_read(&heir, BAD));
+	EXPECT_EQ(EPERM, __gmem_guest_read(&heir, BAD));
 	gmem_expect_memory_fault(&heir, BAD);
 	ASSERT_MODEL(1, .assigned = 1);
 	EXPECT_EQ(1, gmem_find_owner(true).pages);
