@@ -21,10 +21,13 @@
  * is zapped from them as from any other VM's.
  *
  * Locking: kvm->lock of both VMs, in the order of their addresses; then each
- * vcpu->mutex of the destination, then of the source; then slots_lock of both.
- * All of them can take as long as userspace likes (a vcpu->mutex is held while
- * the guest runs), so that a fatal signal ends the wait.  The two kvm->lock make
- * the order of what comes inside of them free of conflicts.
+ * vcpu->mutex of either; then slots_lock of both.  The two kvm->lock make the order
+ * of what comes inside of them free of conflicts.
+ *
+ * A vcpu->mutex is held while the guest runs.  Whoever wants a kvm->lock must not
+ * have to wait for that, without end and deaf to signals.  So if one cannot be had,
+ * the move lets go of all locks, waits for that one, and begins anew.  A fatal
+ * signal ends this wait, and that for any other of the locks.
  */
 
 #include <linux/file.h>
@@ -34,17 +37,17 @@
 
 /*
  * A vCPU's mutex nests in its VM's lock, like any number of its siblings.
- * Lockdep has to be told, since there is no killable way to lock like that.
+ * Lockdep has to be told, since there is no way to try to lock like that.
  */
-static int kvm_gmem_lock_vcpu(struct kvm_vcpu *vcpu)
+static bool kvm_gmem_trylock_vcpu(struct kvm_vcpu *vcpu)
 {
-	if (mutex_lock_killable_nested(&vcpu->mutex, SINGLE_DEPTH_NESTING))
-		return -EINTR;
+	if (!mutex_trylock(&vcpu->mutex))
+		return false;
 
 	mutex_release(&vcpu->mutex.dep_map, _RET_IP_);
 	mutex_acquire_nest(&vcpu->mutex.dep_map, 0, 0, &vcpu->kvm->lock.dep_map,
 			   _RET_IP_);
-	return 0;
+	return true;
 }
 
 /* Unlock the first @nr vCPUs. */
@@ -54,7 +57,8 @@ static void kvm_gmem_unlock_vcpus(struct kvm *kvm, unsigned long nr)
 		mutex_unlock(&kvm_get_vcpu(kvm, nr)->mutex);
 }
 
-static int kvm_gmem_lock_vcpus(struct kvm *kvm)
+/* Lock all vCPUs; or none, and return one that is in use. */
+static struct kvm_vcpu *kvm_gmem_trylock_vcpus(struct kvm *kvm)
 {
 	struct kvm_vcpu *vcpu;
 	unsigned long i;
@@ -62,13 +66,13 @@ static int kvm_gmem_lock_vcpus(struct kvm *kvm)
 	lockdep_assert_held(&kvm->lock);
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
-		if (kvm_gmem_lock_vcpu(vcpu)) {
+		if (!kvm_gmem_trylock_vcpu(vcpu)) {
 			kvm_gmem_unlock_vcpus(kvm, i);
-			return -EINTR;
+			return vcpu;
 		}
 	}
 
-	return 0;
+	return NULL;
 }
 
 static void kvm_gmem_unlock_all_vcpus(struct kvm *kvm)
@@ -205,6 +209,12 @@ static int kvm_gmem_check_move(struct kvm *dst, struct kvm *src)
 	lockdep_assert_held(&dst->slots_lock);
 	lockdep_assert_held(&src->slots_lock);
 
+	/* Not before: a vCPU that runs can be the end of its VM. */
+	if (dst->vm_dead)
+		return -EIO;
+	if (src->vm_dead)
+		return -EINVAL;
+
 	for (i = 0; i < kvm_arch_nr_memslot_as_ids(dst); i++) {
 		if (!kvm_gmem_same_slots(dst, src, i))
 			return -EINVAL;
@@ -259,16 +269,17 @@ static int kvm_gmem_move_slots(struct kvm *dst, struct kvm *src)
 	return r;
 }
 
-static int kvm_gmem_move_vcpus(struct kvm *dst, struct kvm *src)
+static int kvm_gmem_move_vcpus(struct kvm *dst, struct kvm *src,
+			       struct kvm_vcpu **busy)
 {
-	int r;
+	int r = 0;
 
-	r = kvm_gmem_lock_vcpus(dst);
-	if (r)
-		return r;
+	*busy = kvm_gmem_trylock_vcpus(dst);
+	if (*busy)
+		return 0;
 
-	r = kvm_gmem_lock_vcpus(src);
-	if (!r) {
+	*busy = kvm_gmem_trylock_vcpus(src);
+	if (!*busy) {
 		r = kvm_gmem_move_slots(dst, src);
 		kvm_gmem_unlock_all_vcpus(src);
 	}
@@ -277,30 +288,46 @@ static int kvm_gmem_move_vcpus(struct kvm *dst, struct kvm *src)
 	return r;
 }
 
-static int kvm_gmem_move_vm(struct kvm *dst, struct kvm *src)
+/* Move, or set @busy to a vCPU that has to be waited for before. */
+static int kvm_gmem_try_move(struct kvm *dst, struct kvm *src,
+			     struct kvm_vcpu **busy)
 {
 	int r;
-
-	if (dst == src || !kvm_arch_gmem_may_move(src))
-		return -EINVAL;
 
 	r = kvm_gmem_lock_vms(dst, src);
 	if (r)
 		return r;
 
-	if (dst->vm_dead)
-		r = -EIO;
-	else if (src->vm_dead)
-		r = -EINVAL;
-	else if (kvm_is_vcpu_creation_in_progress(dst) ||
-		 kvm_is_vcpu_creation_in_progress(src))
+	if (kvm_is_vcpu_creation_in_progress(dst) ||
+	    kvm_is_vcpu_creation_in_progress(src))
 		r = -EBUSY;
 	else
-		r = kvm_gmem_move_vcpus(dst, src);
+		r = kvm_gmem_move_vcpus(dst, src, busy);
 
 	mutex_unlock(&src->lock);
 	mutex_unlock(&dst->lock);
 	return r;
+}
+
+static int kvm_gmem_move_vm(struct kvm *dst, struct kvm *src)
+{
+	struct kvm_vcpu *busy;
+	int r;
+
+	if (dst == src || !kvm_arch_gmem_may_move(src))
+		return -EINVAL;
+
+	for (;;) {
+		busy = NULL;
+		r = kvm_gmem_try_move(dst, src, &busy);
+		if (!busy)
+			return r;
+
+		/* It is there as long as its VM. */
+		if (mutex_lock_killable(&busy->mutex))
+			return -EINTR;
+		mutex_unlock(&busy->mutex);
+	}
 }
 
 /**

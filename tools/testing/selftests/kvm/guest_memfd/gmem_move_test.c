@@ -6,6 +6,7 @@
  */
 #include <sys/resource.h>
 
+#include "apic.h"
 #include "gmem_move_util.h"
 
 TEST_F(move, destination_has_memory_and_attributes)
@@ -573,6 +574,12 @@ static bool counts(uint64_t *counter)
 	return READ_ONCE(*counter) != start;
 }
 
+/* Needs what every change to a VM needs, and is not to be killed. */
+static void add_vcpu(struct kvm_vm *vm)
+{
+	close(__vm_ioctl(vm, KVM_CREATE_VCPU, (void *)7UL));
+}
+
 /* A vCPU of @e is in the guest: the move waits until it is interrupted. */
 static void move_with_running_vcpu(struct pair *p, struct end *e)
 {
@@ -586,6 +593,9 @@ static void move_with_running_vcpu(struct pair *p, struct end *e)
 	usleep(300000);
 	TEST_ASSERT(!READ_ONCE(m.done), "the move did not wait for the vCPU");
 	TEST_ASSERT(counts(counter), "the guest does not run on");
+	/* Nobody else has to wait. */
+	add_vcpu(p->src.g.vm);
+	add_vcpu(p->dst.g.vm);
 
 	stop_vcpu(&r, runner);
 	pthread_join(mover, NULL);
@@ -609,6 +619,50 @@ TEST_F(move, waits_for_running_vcpu_of_the_destination)
 
 	move_with_running_vcpu(p, &p->dst);
 	expect_model(&p->dst);
+}
+
+/*
+ * The VM of @e dies while the move waits for its vCPU: a software-protected VM has
+ * no memory for system management mode.
+ */
+static void move_while_vm_dies(struct pair *p, struct end *e, int err)
+{
+	struct kvm_msi smi = {
+		.address_lo = APIC_DEFAULT_GPA | 0xff << 12, /* to all vCPUs */
+		.data = 0x200,
+	};
+	struct mover m = { .dst = p->dst.g.vm, .src = p->src.g.vm->fd };
+	struct runner r = {};
+	pthread_t runner, mover;
+
+	start_counting(e, &r, &runner);
+	mover = gmem_thread(run_move, &m);
+	usleep(300000);
+	TEST_ASSERT(!READ_ONCE(m.done), "the move did not wait for the vCPU");
+
+	TEST_ASSERT_EQ(__vm_ioctl(e->g.vm, KVM_SIGNAL_MSI, &smi), 1);
+	pthread_join(runner, NULL);
+	pthread_join(mover, NULL);
+	TEST_ASSERT_EQ(r.err, EIO);
+	TEST_ASSERT(gmem_vm_is_dead(e->g.vm), "the VM lives");
+	TEST_ASSERT_EQ(m.err, err);
+}
+
+TEST_F(move, source_dies_meanwhile)
+{
+	struct pair *p = &self->p;
+
+	move_while_vm_dies(p, &p->src, EINVAL);
+	EXPECT_FALSE(gmem_vm_is_dead(p->dst.g.vm));
+}
+
+TEST_F(move, destination_dies_meanwhile)
+{
+	struct pair *p = &self->p;
+
+	move_while_vm_dies(p, &p->dst, EIO);
+	EXPECT_FALSE(gmem_vm_is_dead(p->src.g.vm));
+	expect_model(&p->src);
 }
 
 /*
