@@ -22,9 +22,28 @@
  * files that nobody can write to.  So the inode says that somebody can.
  */
 
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/sched/mm.h>
 
 #include "gmem.h"
+
+/*
+ * As kvm_gmem_grab_folio(), at the expense of whose mapping it is.  KVM touches
+ * what its guest waits for in a thread that belongs to no cgroup (async_pf.c).
+ */
+static struct folio *kvm_gmem_grab_mapped(struct vm_area_struct *vma,
+					  struct inode *inode, pgoff_t index,
+					  bool huge)
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(vma->vm_mm);
+	struct mem_cgroup *old = set_active_memcg(memcg);
+	struct folio *folio = kvm_gmem_grab_folio(inode, index, huge);
+
+	set_active_memcg(old);
+	mem_cgroup_put(memcg);
+	return folio;
+}
 
 static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 {
@@ -44,7 +63,7 @@ static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 
 	huge = kvm_gmem_block_is_inside(inode, vmf->pgoff, 0, size);
-	folio = kvm_gmem_grab_folio(inode, vmf->pgoff, huge);
+	folio = kvm_gmem_grab_mapped(vmf->vma, inode, vmf->pgoff, huge);
 	if (IS_ERR(folio))
 		return vmf_error(PTR_ERR(folio));
 

@@ -4,6 +4,9 @@
  * it, its limit holds, and what KVM itself allocates for files and bindings is
  * charged, too.
  */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "gmem_cgroup_util.h"
@@ -120,6 +123,90 @@ TEST_F(account, memory_is_charged_to_the_host_that_touches_it)
 	expect_near(gmem_cgroup_stat("file "), TEST_SIZE / 4);
 	gmem_vm_free(&g);
 	expect_near(gmem_cgroup_stat("file "), 0);
+}
+
+static void guest_read_blocks(uint64_t gpa, uint64_t size)
+{
+	uint64_t end = gpa + size;
+
+	/* KVM lets the guest wait only if it can be interrupted. */
+	asm volatile("sti");
+	for (; gpa < end; gpa += SZ_2M)
+		READ_ONCE(*(uint64_t *)gpa);
+	asm volatile("cli");
+	GUEST_UCALL_NONE();
+}
+
+static void *run_to_the_end(void *arg)
+{
+	TEST_ASSERT_EQ(__gmem_guest_end(arg), 0);
+	return NULL;
+}
+
+/*
+ * While KVM's own thread waits for the contents of memory that the guest reads, put
+ * a guest_memfd there, which that thread touches then.
+ */
+static void kvm_touches_memory(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffd_msg msg;
+	pthread_t thread;
+	struct gmem_vm g;
+	int i, uffd;
+	void *at;
+
+	gmem_vm_create_type(&g, TEST_SIZE, VM_TYPE_DEFAULT);
+	g.fd = vm_create_guest_memfd(g.vm, TEST_SIZE, GMEM_BOTH);
+	g.shared = gmem_mmap(TEST_SIZE);
+	gmem_set_slot(g.vm, GMEM_SLOT, 0, GMEM_GPA, TEST_SIZE, g.shared, -1, 0);
+
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	TEST_ASSERT(uffd >= 0, "no userfaultfd");
+	reg.range.start = (uintptr_t)g.shared;
+	reg.range.len = TEST_SIZE;
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_API, &api) &&
+		    !ioctl(uffd, UFFDIO_REGISTER, &reg),
+		    "userfaultfd does not work");
+
+	gmem_cgroup_enter();
+	gmem_guest_start(&g, guest_read_blocks, GMEM_GPA, TEST_SIZE, 0, 0);
+	thread = gmem_thread(run_to_the_end, &g);
+	reg.range.len = SZ_2M;
+	for (i = 0; i < TEST_SIZE / SZ_2M; i++) {
+		TEST_ASSERT(read(uffd, &msg, sizeof(msg)) == sizeof(msg),
+			    "no event");
+		at = g.shared + i * SZ_2M;
+		TEST_ASSERT_EQ((void *)msg.arg.pagefault.address, at);
+		at = mmap(at, SZ_2M, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_FIXED, g.fd, i * SZ_2M);
+		TEST_ASSERT(at != MAP_FAILED, "mmap() failed");
+		reg.range.start = (uintptr_t)at;
+		TEST_ASSERT(!ioctl(uffd, UFFDIO_WAKE, &reg.range),
+			    "UFFDIO_WAKE failed");
+	}
+	pthread_join(thread, NULL);
+	expect_near(gmem_cgroup_stat("file "), TEST_SIZE);
+	close(uffd);
+	gmem_vm_free(&g);
+}
+
+TEST_F(account, memory_is_charged_to_the_vmm_that_kvm_touches_it_for)
+{
+	pid_t pid;
+
+	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS))
+		SKIP(return, "no host mappings");
+	if (!gmem_may_be_huge())
+		SKIP(return, "needs huge folios");
+
+	pid = gmem_fork();
+	if (!pid) {
+		kvm_touches_memory();
+		_exit(0);
+	}
+	gmem_wait_ok(pid);
 }
 
 TEST_F(account, limit_is_kept_when_the_host_touches)
