@@ -40,6 +40,19 @@ static inline void gmem_model_write(const char *name, const char *text)
 		    strerror(err));
 }
 
+/* Whether there are delays already, which are not for a test to change. */
+static inline bool gmem_model_has_delays(void)
+{
+	int fd = open(GMEM_MODEL "delay", O_RDONLY);
+	bool has;
+	char c;
+
+	TEST_ASSERT(fd >= 0, "cannot open the model's delay");
+	has = read(fd, &c, 1) == 1;
+	close(fd);
+	return has;
+}
+
 /*
  * What happened to pages, since gmem_model_begin()
  */
