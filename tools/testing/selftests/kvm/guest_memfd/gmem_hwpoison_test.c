@@ -126,14 +126,15 @@ TEST_F(hwpoison, pinned_huge_folio_is_not_used_again)
 {
 	const uint64_t flags = GUEST_MEMFD_FLAG_MMAP |
 			       GUEST_MEMFD_FLAG_INIT_SHARED;
-	struct kvm_vm *vm = vm_create_barebones();
 	int fd, i, pipes[2];
+	struct kvm_vm *vm;
 	struct iovec iov;
 	char *mem;
 
 	if (!gmem_may_be_huge())
 		SKIP(return, "needs huge folios");
 
+	vm = vm_create_barebones();
 	fd = vm_create_guest_memfd(vm, SZ_2M, flags);
 	mem = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	ASSERT_NE(MAP_FAILED, mem);
