@@ -16,8 +16,11 @@ skip kvm_faultin_pfn
 # Compares the generation of the memslots with the one of its cache.  If it sees
 # an old one then it finds an old memslot, which is there until SRCU says so.
 skip kvm_vcpu_gfn_to_memslot
-# Changes the mode of a vCPU that may be looking at it.  The vCPU was told by a
-# request as well, for which it looks in the right order.
+# Change the mode of a vCPU that may be looking at it.  What the vCPU is to do is in
+# a request as well, for which it looks in the right order, or just to come out.
 skip kvm_make_vcpu_request
-# Looks whether the VM has died, which a vCPU or a move may bring about just now.
+skip kvm_arch_vcpu_should_kick
+# Look whether the VM has died, which a vCPU or a move may bring about just now.  For
+# what uses a vCPU, another look with its mutex is what counts.
 skip kvm_vm_ioctl
+skip kvm_vcpu_ioctl
