@@ -60,6 +60,13 @@ static void run_drill(void *arg)
 		check_right(d, __gmem_allocate, page);
 		gmem_spin_us(i * 17 % 50);
 	}
+
+	/* With delays, the move can take longer than all of that. */
+	if (!d->is_source) {
+		while (!READ_ONCE(d->drilling->moved))
+			gmem_spin_us(10);
+		check_right(d, __gmem_allocate, NR_PAGES - 1);
+	}
 }
 
 /*
