@@ -577,7 +577,10 @@ static bool counts(uint64_t *counter)
 /* Needs what every change to a VM needs, and is not to be killed. */
 static void add_vcpu(struct kvm_vm *vm)
 {
-	close(__vm_ioctl(vm, KVM_CREATE_VCPU, (void *)7UL));
+	int fd = __vm_ioctl(vm, KVM_CREATE_VCPU, (void *)7UL);
+
+	TEST_ASSERT(fd >= 0, "no vCPU can be added");
+	close(fd);
 }
 
 /* A vCPU of @e is in the guest: the move waits until it is interrupted. */
