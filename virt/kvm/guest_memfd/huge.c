@@ -165,7 +165,8 @@ bool kvm_gmem_split(struct inode *inode, pgoff_t index)
 
 /*
  * As kvm_gmem_split(), for all pages of the folio with the one at @index, but wait
- * for nobody.  Return false at once if somebody has a reference.
+ * for nobody.  Return false at once if somebody has a reference.  Otherwise it was
+ * tried, and the caller has to look.
  */
 bool kvm_gmem_split_unpinned(struct inode *inode, pgoff_t index)
 {
@@ -222,8 +223,8 @@ static void kvm_gmem_clear_part(struct inode *inode, struct folio *folio,
 /*
  * Before the pages [@start, @end) leave the file: let folios begin and end where
  * the range does.  If one cannot be split then clear its part, and let the range
- * begin after it or end before it.  It need not be all of a block: debugfs lets
- * root split folios to any size.
+ * begin after it or end before it.  A folio need not be all of a block: debugfs
+ * lets root split them to any size.
  */
 void kvm_gmem_trim_range(struct inode *inode, pgoff_t *start, pgoff_t *end)
 {
