@@ -772,10 +772,13 @@ TEST_F(race, attributes_of_the_destination_come_before_or_after)
 struct toggler {
 	struct gmem_vm *g;
 	long begun, ended;
-	bool stop;
+	bool tried, stop;
 };
 
-/* An odd number of toggles: the slot is there. */
+/*
+ * An odd number of toggles: the slot is there. After the first it stays until a
+ * move was tried, so that one result is known however slow a toggle is.
+ */
 static void run_toggle_slot(void *arg)
 {
 	struct toggler *t = arg;
@@ -792,6 +795,8 @@ static void run_toggle_slot(void *arg)
 		}
 		WRITE_ONCE(t->ended, t->begun);
 		gmem_spin_us(t->begun * 37 % JITTER_US);
+		while (!READ_ONCE(t->tried))
+			sched_yield();
 	}
 }
 
@@ -815,9 +820,12 @@ static void move_while_slots_change(struct __test_metadata *_metadata,
 		t.g = in_source ? &p.src : &p.dst;
 		race_add(&race, run_toggle_slot, &t);
 		race_start(&race);
+		while (race.rounds % 2 && !READ_ONCE(t.ended))
+			sched_yield();
 		do {
 			ended = READ_ONCE(t.ended);
 			err = __gmem_move(p.dst.vm, p.src.vm->fd);
+			WRITE_ONCE(t.tried, true);
 			if (READ_ONCE(t.begun) == ended) {
 				ASSERT_EQ(ended % 2 ? EINVAL : 0, err);
 				certain++;
