@@ -18,8 +18,9 @@
  *
  * Folios are never migrated, written back or dropped by mm: the ways out of the
  * file are those of reclaim.c.  They are charged to the memory cgroup of the task
- * that first touches them.  They count as up to date once they hold what the
- * guest is to find: zeroes, or what kvm_gmem_populate() has put there.
+ * that first touches them, or whose mapping they are touched by.  They count as up
+ * to date once they hold what the guest is to find: zeroes, or what
+ * kvm_gmem_populate() has put there.
  */
 
 #include <linux/anon_inodes.h>
