@@ -52,9 +52,11 @@ FIXTURE_VARIANT(args)
 	void (*fill)(union arg *arg, struct gmem_vm *g);
 };
 
+/* Of the ioctls that Linux had before, reserved fields may be anything. */
 static void fill_create(union arg *arg, struct gmem_vm *g)
 {
 	arg->create.size = TEST_SIZE;
+	memset(arg->create.reserved, CANARY, sizeof(arg->create.reserved));
 }
 
 static void fill_link(union arg *arg, struct gmem_vm *g)
@@ -76,12 +78,15 @@ static void fill_region(union arg *arg, struct gmem_vm *g)
 	arg->region.guest_phys_addr = 2 * GMEM_GPA;
 	arg->region.memory_size = TEST_SIZE;
 	arg->region.userspace_addr = (uintptr_t)g->shared;
+	arg->region.pad1 = CANARY;
+	memset(arg->region.pad2, CANARY, sizeof(arg->region.pad2));
 }
 
 static void fill_pre_fault(union arg *arg, struct gmem_vm *g)
 {
 	arg->pre_fault.gpa = GMEM_GPA;
 	arg->pre_fault.size = TEST_SIZE;
+	memset(arg->pre_fault.padding, CANARY, sizeof(arg->pre_fault.padding));
 }
 
 FIXTURE_VARIANT_ADD(args, create) { KVM_CREATE_GUEST_MEMFD, fill_create };
