@@ -273,6 +273,9 @@ struct request {
 	unsigned long nr;
 };
 
+/* APIC ID of all vCPUs */
+#define APIC_BROADCAST	0xff
+
 #define REQUEST(name) { #name, name }
 
 static void expect_eio(int fd, const struct request *requests, int nr)
@@ -624,16 +627,20 @@ TEST_F(move, waits_for_running_vcpu_of_the_destination)
 	expect_model(&p->dst);
 }
 
-/*
- * The VM of @e dies while the move waits for its vCPU: a software-protected VM has
- * no memory for system management mode.
- */
-static void move_while_vm_dies(struct pair *p, struct end *e, int err)
+/* A software-protected VM has no memory for system management mode: it dies. */
+static void kill_vm(struct end *e, uint8_t apic_id)
 {
 	struct kvm_msi smi = {
-		.address_lo = APIC_DEFAULT_GPA | 0xff << 12, /* to all vCPUs */
+		.address_lo = APIC_DEFAULT_GPA | apic_id << 12,
 		.data = 0x200,
 	};
+
+	TEST_ASSERT_EQ(__vm_ioctl(e->g.vm, KVM_SIGNAL_MSI, &smi), 1);
+}
+
+/* The VM of @e dies while the move waits for its vCPU. */
+static void move_while_vm_dies(struct pair *p, struct end *e, int err)
+{
 	struct mover m = { .dst = p->dst.g.vm, .src = p->src.g.vm->fd };
 	struct runner r = {};
 	pthread_t runner, mover;
@@ -643,7 +650,7 @@ static void move_while_vm_dies(struct pair *p, struct end *e, int err)
 	usleep(300000);
 	TEST_ASSERT(!READ_ONCE(m.done), "the move did not wait for the vCPU");
 
-	TEST_ASSERT_EQ(__vm_ioctl(e->g.vm, KVM_SIGNAL_MSI, &smi), 1);
+	kill_vm(e, 0xff);	/* to all vCPUs */
 	pthread_join(runner, NULL);
 	pthread_join(mover, NULL);
 	TEST_ASSERT_EQ(r.err, EIO);
@@ -666,6 +673,53 @@ TEST_F(move, destination_dies_meanwhile)
 	move_while_vm_dies(p, &p->dst, EIO);
 	EXPECT_FALSE(gmem_vm_is_dead(p->src.g.vm));
 	expect_model(&p->src);
+}
+
+/*
+ * Another vCPU of @e sleeps in @state while the first one is the end of their VM,
+ * and is what the move waits for.
+ */
+static void move_while_sleeper_is_killed(struct pair *p, struct end *e,
+					 uint32_t state, int err)
+{
+	struct kvm_mp_state mp_state = { state };
+	struct mover m = { .dst = p->dst.g.vm, .src = p->src.g.vm->fd };
+	struct runner r = {};
+	pthread_t runner, mover;
+
+	r.vcpu = vm_vcpu_add(e->g.vm, 1, guest_count);
+	vcpu_mp_state_set(r.vcpu, &mp_state);
+	runner = gmem_thread(run_vcpu, &r);
+	usleep(100000);
+	mover = gmem_thread(run_move, &m);
+	usleep(300000);
+	TEST_ASSERT(!READ_ONCE(r.done), "the vCPU does not sleep");
+	TEST_ASSERT(!READ_ONCE(m.done), "the move did not wait for the vCPU");
+
+	kill_vm(e, 0);
+	TEST_ASSERT(__vcpu_run(e->g.vcpu) && errno == EIO, "the VM lives");
+	pthread_join(mover, NULL);
+	pthread_join(runner, NULL);
+	TEST_ASSERT_EQ(r.err, state == KVM_MP_STATE_HALTED ? EIO : EAGAIN);
+	TEST_ASSERT_EQ(m.err, err);
+}
+
+TEST_F(move, source_dies_with_a_halted_vcpu)
+{
+	move_while_sleeper_is_killed(&self->p, &self->p.src,
+				     KVM_MP_STATE_HALTED, EINVAL);
+}
+
+TEST_F(move, source_dies_with_a_vcpu_that_was_not_started)
+{
+	move_while_sleeper_is_killed(&self->p, &self->p.src,
+				     KVM_MP_STATE_UNINITIALIZED, EINVAL);
+}
+
+TEST_F(move, destination_dies_with_a_halted_vcpu)
+{
+	move_while_sleeper_is_killed(&self->p, &self->p.dst,
+				     KVM_MP_STATE_HALTED, EIO);
 }
 
 /*
