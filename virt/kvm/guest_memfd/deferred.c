@@ -167,7 +167,7 @@ static void kvm_gmem_judge_pages(struct inode *inode, pgoff_t first,
 	unsigned int i;
 
 	for_each_set_bit(i, pages, KVM_GMEM_BLOCK_PAGES) {
-		/* For folios that root has split to other sizes */
+		/* The first of a huge folio's pages splits it for the others. */
 		if (!kvm_gmem_split_unpinned(inode, first + i))
 			continue;
 
@@ -201,8 +201,7 @@ static void kvm_gmem_free_block(struct inode *inode, unsigned long block)
 		return;
 
 	bitmap_zero(blank, KVM_GMEM_BLOCK_PAGES);
-	if (kvm_gmem_split_unpinned(inode, first))
-		kvm_gmem_judge_pages(inode, first, pages, blank);
+	kvm_gmem_judge_pages(inode, first, pages, blank);
 
 	for_each_set_bitrange(start, end, blank, KVM_GMEM_BLOCK_PAGES)
 		kvm_gmem_remove_pages(inode, first + start, first + end);

@@ -330,7 +330,7 @@ TEST_F(unpin, other_folios_at_both_ends)
 	const size_t size = 64 * PAGE_SIZE;
 	struct gmem_vm *g = &self->g;
 	void *mem = gmem_mmap(size);
-	int at_start[2], at_end[2];
+	int at_start[2], at_end[2], elsewhere[2];
 
 	unpin(self->pipe);
 	split(g, 0, PER_BLOCK);
@@ -341,6 +341,7 @@ TEST_F(unpin, other_folios_at_both_ends)
 
 	pin(g, at_start, 5);
 	pin(g, at_end, 17);
+	pin(g, elsewhere, 0);
 	punch(g, 6, 12);
 	EXPECT_EQ(NR_PAGES - 8, nr_present(g));
 	gmem_host_expect(mem, size, VALUE + 1);
@@ -352,6 +353,7 @@ TEST_F(unpin, other_folios_at_both_ends)
 	unpin(at_start);
 	unpin(at_end);
 	EXPECT_PRESENT(NR_PAGES - 12);
+	unpin(elsewhere);
 	munmap(mem, size);
 }
 
