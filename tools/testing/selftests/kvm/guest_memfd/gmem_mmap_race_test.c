@@ -266,7 +266,7 @@ TEST_F(mmap_race, holes_under_host_readers_and_a_vcpu)
 		{ .g = g },
 		{ .g = g, .pages = true },
 	};
-	uint64_t end, i, nr, page, old, val;
+	uint64_t end, now, i, nr, page, old, val;
 	uint64_t *last_seen = *guest_global(g->vm, last);
 	uint64_t *found = guest_global(g->vm, nr_holes);
 	pthread_t vcpu, threads[3];
@@ -279,7 +279,7 @@ TEST_F(mmap_race, holes_under_host_readers_and_a_vcpu)
 	threads[2] = gmem_thread(churn_memory, NULL);
 	end = gmem_now_ms() + 2 * gmem_race_ms();
 	/* A slow guest may need longer to come by a hole at all. */
-	while (gmem_now_ms() < (READ_ONCE(*found) ? end : end + 20000)) {
+	while ((now = gmem_now_ms()) < (READ_ONCE(*found) ? end : end + 20000)) {
 		page = guest_random_u32(&rng) % NR_PAGES;
 		nr = 1 + guest_random_u32(&rng) % (NR_PAGES - page);
 		old = READ_ONCE(*(uint64_t *)(g->shared + page * PAGE_SIZE));
@@ -291,7 +291,7 @@ TEST_F(mmap_race, holes_under_host_readers_and_a_vcpu)
 			TH_LOG("page %lu held 0x%lx, and after the hole 0x%lx",
 			       page, old, val);
 		punched++;
-		usleep(guest_random_u32(&rng) % 1000);
+		usleep(guest_random_u32(&rng) % 1000 + (now < end ? 0 : 300000));
 	}
 
 	/* What is written after the last hole stays. */
