@@ -776,7 +776,7 @@ struct toggler {
 };
 
 /*
- * An odd number of toggles: the slot is there. After the first it stays until a
+ * An odd number of toggles: the slot is there.  After the first it stays until a
  * move was tried, so that one result is known however slow a toggle is.
  */
 static void run_toggle_slot(void *arg)
@@ -810,6 +810,7 @@ static void move_while_slots_change(struct __test_metadata *_metadata,
 	int err, moves = 0, refused = 0, certain = 0;
 	struct race race;
 	struct pair p;
+	bool known;
 	long ended;
 
 	race_init(&race);
@@ -825,8 +826,9 @@ static void move_while_slots_change(struct __test_metadata *_metadata,
 		do {
 			ended = READ_ONCE(t.ended);
 			err = __gmem_move(p.dst.vm, p.src.vm->fd);
+			known = READ_ONCE(t.begun) == ended;
 			WRITE_ONCE(t.tried, true);
-			if (READ_ONCE(t.begun) == ended) {
+			if (known) {
 				ASSERT_EQ(ended % 2 ? EINVAL : 0, err);
 				certain++;
 			}

@@ -273,9 +273,6 @@ struct request {
 	unsigned long nr;
 };
 
-/* APIC ID of all vCPUs */
-#define APIC_BROADCAST	0xff
-
 #define REQUEST(name) { #name, name }
 
 static void expect_eio(int fd, const struct request *requests, int nr)

@@ -426,7 +426,7 @@ TEST_F(populate, races_with_faults_and_holes)
 
 	populater = gmem_thread(populate_all_the_time, &race);
 	puncher = gmem_thread(punch_all_the_time, &race);
-	/* Holes can be so fast that the guest finds nothing populated for long. */
+	/* A slow guest may find nothing but holes for long. */
 	for (rounds = 0; gmem_race_goes_on(start, rounds, MIN_ROUNDS) ||
 	     (!nr_word && gmem_now_ms() < start + 20000); rounds++) {
 		__gmem_pre_fault(g->vcpu, GMEM_GPA + (rounds % NR_RACE) *
