@@ -27,7 +27,8 @@
  * A vcpu->mutex is held while the guest runs.  Whoever wants a kvm->lock must not
  * have to wait for that, without end and deaf to signals.  So if one cannot be had,
  * the move lets go of all locks, waits for that one, and begins anew.  A fatal
- * signal ends this wait, and that for any other of the locks.
+ * signal ends this wait, and that for any other of the locks.  So does the end of
+ * the vCPU's VM, for kvm_vm_dead() gets even those that sleep out of KVM_RUN.
  */
 
 #include <linux/file.h>
